@@ -1,0 +1,11 @@
+from django.apps import AppConfig
+
+
+class DiagnosisConfig(AppConfig):
+    """The clinic: patients, consent, photos, rankings, case pages."""
+
+    name = "diagnosis"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from diagnosis import checks  # noqa: F401  registers the system checks
