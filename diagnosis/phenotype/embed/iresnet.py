@@ -45,7 +45,7 @@ class IResNetBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        branch = self.prelu(self.bn2(self.conv1(self.bn1(x))))
+        branch: Tensor = self.prelu(self.bn2(self.conv1(self.bn1(x))))
         branch = self.bn3(self.conv2(branch))
         shortcut: Tensor = x if self.downsample is None else self.downsample(x)
         return branch + shortcut
