@@ -127,7 +127,7 @@ def read_generic(archive: Path) -> GenericRecogniser:
         member = package.extractfile(ARCHIVE_MEMBER)
         if member is None:
             raise WeightsRefused(f"{archive.name} holds no {ARCHIVE_MEMBER}.")
-        state = torch.load(io.BytesIO(member.read()), map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(member.read()), map_location="cpu", weights_only=True)  # noqa: TID251 after the hash check
     network = GenericRecogniser()
     network.load_state_dict(state)
     return network.eval()

@@ -23,7 +23,7 @@ MAP_SIDE = 7
 
 
 class ResidualBlock(nn.Module):
-    """(b, in, h, w) → (b, out, h / stride, w / stride): two 3×3 convolutions and a shortcut (He et al. 2016)."""
+    """(b, in, h, w) → (b, out, h / stride, w / stride): two 3×3 convolutions, shortcut (He et al. 2016)."""
 
     def __init__(self, width_in: int, width_out: int, stride: int) -> None:
         super().__init__()

@@ -1,0 +1,69 @@
+"""Whitening against its definition, and the fold against whitening done outside the network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from diagnosis.synthetic.training_whitening import fold_into_neck, whitening_matrix, within_class_covariance
+
+
+def grouped_points(seed: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 12, size=400)
+    centres = random.normal(size=(12, 6)) * 3
+    mixing = random.normal(size=(6, 6))
+    return centres[labels] + random.normal(size=(400, 6)) @ mixing, labels
+
+
+def test_within_class_covariance_is_the_definition() -> None:
+    points, labels = grouped_points()
+    scatter = np.zeros((6, 6))
+    for label in np.unique(labels):
+        centred = points[labels == label] - points[labels == label].mean(axis=0)
+        for row in centred:
+            scatter += np.outer(row, row)
+    expected = scatter / (len(points) - len(np.unique(labels)))
+    np.testing.assert_allclose(within_class_covariance(points, labels), expected, rtol=1e-10)
+
+
+def test_whitened_points_have_unit_within_class_covariance() -> None:
+    points, labels = grouped_points()
+    matrix = whitening_matrix(within_class_covariance(points, labels), shrinkage=0.0)
+    after = within_class_covariance(points @ matrix.T, labels)
+    np.testing.assert_allclose(after, np.eye(6), atol=1e-9)
+
+
+def test_full_shrinkage_only_scales() -> None:
+    points, labels = grouped_points()
+    matrix = whitening_matrix(within_class_covariance(points, labels), shrinkage=1.0)
+    np.testing.assert_allclose(matrix, np.eye(6) * matrix[0, 0], atol=1e-9)
+
+
+def trained_looking_neck() -> nn.Sequential:
+    torch.manual_seed(2)
+    neck = nn.Sequential(nn.Linear(40, 512), nn.BatchNorm1d(512))
+    norm = neck[1]
+    assert isinstance(norm, nn.BatchNorm1d)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    neck(torch.randn(64, 40) * 3 + 1)  # moves the running statistics
+    return neck.eval()
+
+
+def test_folded_neck_equals_explicit_whitening() -> None:
+    random = np.random.default_rng(1)
+    neck = trained_looking_neck()
+    features = torch.randn(32, 40)
+    before = neck(features).detach().double().numpy()
+    matrix, origin = random.normal(size=(512, 512)) / 20, random.normal(size=512)
+    fold_into_neck(neck, matrix, origin)
+    after = neck(features).detach().numpy()
+    np.testing.assert_allclose(after, (before - origin) @ matrix.T, atol=2e-4)
+
+
+def test_other_necks_are_refused() -> None:
+    with pytest.raises(TypeError, match="Linear followed by BatchNorm1d"):
+        fold_into_neck(nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 4)), np.eye(4), np.zeros(4))
