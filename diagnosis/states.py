@@ -29,11 +29,6 @@ PHOTO: Final[Table] = {
     ("ready", "rerun"): "received",
     ("refused", "rerun"): "received",
     ("failed", "rerun"): "received",
-    ("received", "erased"): "erased",
-    ("analysing", "erased"): "erased",
-    ("ready", "erased"): "erased",
-    ("refused", "erased"): "erased",
-    ("failed", "erased"): "erased",
 }
 
 CASE: Final[Table] = {

@@ -18,10 +18,10 @@ def drawn_faces(count: int = 96) -> FaceSet:
     """Two eyes and a mouth on a plain ground; what was drawn is the truth. Syndrome = sign of the mouth."""
     random = np.random.default_rng(0)
     truth = random.normal(size=(count, 3)).astype(np.float32)
-    rows, columns = np.mgrid[0:128, 0:128].astype(np.float32)
-    pixels = np.full((count, 128, 128, 3), 150, dtype=np.uint8)
+    rows, columns = np.mgrid[0:112, 0:112].astype(np.float32)
+    pixels = np.full((count, 112, 112, 3), 150, dtype=np.uint8)
     for image, (left, right, mouth) in zip(pixels, truth, strict=True):
-        for x, y, size in ((44, 56, 4 + left), (84, 56, 4 + right), (64, 100 + 6 * mouth, 7)):
+        for x, y, size in ((36, 48, 4 + left), (76, 48, 4 + right), (56, 90 + 6 * mouth, 7)):
             image[(columns - x) ** 2 + (rows - y) ** 2 < max(size, 1) ** 2] = 20
     syndromes = np.where(truth[:, 2] > 0.4, 1, np.where(truth[:, 2] < -0.4, 0, -1))
     mirror = mirror_of(["l-eye", "r-eye", "mouth"], shifts=[])

@@ -1,0 +1,151 @@
+"""Leases on Job rows. The row is the truth; the broker only wakes workers and may lose every message.
+
+A job is claimed for JOB_LEASE_SECONDS. Its final write is a compare-and-swap on the lease in the same
+transaction as its effect (`finish`), so a job killed anywhere is run again and never has its effect
+twice. `sweep` wakes workers again for jobs whose lease has expired or whose message was lost.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from celery import current_app
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import F, Q
+from django.utils import timezone
+
+from diagnosis.errors import LeaseLost
+from diagnosis.models import Job
+from diagnosis.states import next_state
+
+log = logging.getLogger(__name__)
+
+# kind → (task name, queue); by name, so that services need not import tasks.
+TASKS: dict[str, tuple[str, str]] = {
+    "analyse_photo": ("diagnosis.analyse_photo", "analyse"),
+    "rank_case": ("diagnosis.rank_case", "analyse"),
+    "reembed_photo": ("diagnosis.reembed_photo", "train"),
+}
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to work on one job until `Job.lease_expires`, held by one worker."""
+
+    job: int
+    owner: str
+    kind: str
+    subject: int
+    attempts: int
+
+
+def enqueue(*, kind: str, subject: int, key: str) -> Job:
+    """Record that work is to be done; wake a worker after the commit. The same `key` is one job."""
+    job, created = Job.objects.get_or_create(key=key, defaults={"kind": kind, "subject": subject})
+    if not created and job.state in ("done", "failed"):
+        Job.objects.filter(pk=job.pk, state=job.state).update(
+            state=next_state("job", job.state, "requeued"), attempts=0, error="", step="", progress=0
+        )
+        job.refresh_from_db()
+    transaction.on_commit(lambda: wake(job.kind, job.pk))
+    return job
+
+
+def wake(kind: str, job: int) -> None:
+    """Send the message. A broker that is down costs time, never the job: the sweep sends it again."""
+    task, queue = TASKS[kind]
+    try:
+        current_app.send_task(task, args=[job], queue=queue, retry=False)
+    except Exception:  # any broker's errors: the row is safe, so a lost message is only a delay
+        log.warning("broker unreachable; job %s waits for the sweep", job)
+
+
+def worker_name() -> str:
+    """A name no other worker has, for leases."""
+    return f"{socket.gethostname()}:{os.getpid()}:{threading.get_ident()}:{secrets.token_hex(4)}"
+
+
+def claim(job: int, *, owner: str | None = None) -> Lease | None:
+    """Take the job's lease if it is free, else None. One UPDATE, so two workers cannot both win."""
+    now, owner = timezone.now(), owner or worker_name()
+    free = Q(state="queued") | Q(state="running", lease_expires__lt=now)
+    taken = Job.objects.filter(free, Q(not_before__isnull=True) | Q(not_before__lte=now), pk=job).update(
+        state="running", lease_owner=owner, lease_expires=_expiry(now), attempts=F("attempts") + 1,
+        changed_at=now,
+    )  # fmt: skip
+    if not taken:
+        return None
+    row = Job.objects.get(pk=job)
+    return Lease(job, owner, row.kind, row.subject, row.attempts)
+
+
+def renew(lease: Lease, *, step: str = "", progress: int = 0) -> None:
+    """Prolong the lease and note progress (per cent). LeaseLost when somebody else has it now."""
+    now = timezone.now()
+    kept = _held(lease).update(lease_expires=_expiry(now), step=step, progress=progress, changed_at=now)
+    if not kept:
+        raise LeaseLost("Another worker took this job over.")
+
+
+@contextmanager
+def finish(lease: Lease) -> Iterator[None]:
+    """The transaction of a job's effect: inside it write the effect; at its end the lease is checked.
+
+    Usage: `with finish(lease): <write results>`. LeaseLost rolls everything back.
+    """
+    with transaction.atomic():
+        if connection.vendor == "postgresql":
+            Job.objects.select_for_update().filter(pk=lease.job).first()
+        yield
+        done = _held(lease).update(
+            state=next_state("job", "running", "finished"), lease_owner="", lease_expires=None, step="done",
+            progress=100, error="", changed_at=timezone.now(),
+        )  # fmt: skip
+        if not done:
+            raise LeaseLost("Another worker took this job over.")
+
+
+def give_up(lease: Lease, *, error: str, retry: bool) -> str:
+    """End an attempt without effect; returns the job's new state. `error` must be safe to show."""
+    again = retry and lease.attempts < settings.JOB_MAX_ATTEMPTS
+    state = next_state("job", "running", "retry" if again else "failed")
+    delay = dt.timedelta(seconds=min(2**lease.attempts, 60)) if again else None
+    _held(lease).update(
+        state=state, lease_owner="", lease_expires=None, error=error[:300],
+        not_before=timezone.now() + delay if delay else None, changed_at=timezone.now(),
+    )  # fmt: skip
+    return state
+
+
+def cancel(*, kind: str, subject: int) -> int:
+    """Cancel unfinished work on something that no longer exists."""
+    unfinished = Job.objects.filter(kind=kind, subject=subject, state__in=["queued", "running"])
+    return unfinished.update(state="cancelled", lease_owner="", lease_expires=None)
+
+
+def sweep() -> int:
+    """Wake workers for every job that waits or whose worker vanished; returns how many."""
+    now = timezone.now()
+    due = Q(state="queued") & (Q(not_before__isnull=True) | Q(not_before__lte=now))
+    lost = Q(state="running", lease_expires__lt=now)
+    jobs = list(Job.objects.filter(due | lost).order_by("id").values_list("kind", "pk")[:500])
+    for kind, pk in jobs:
+        wake(kind, pk)
+    return len(jobs)
+
+
+def _held(lease: Lease):  # type: ignore[no-untyped-def]  # a QuerySet of Job; django-stubs' generic alias
+    return Job.objects.filter(pk=lease.job, state="running", lease_owner=lease.owner)
+
+
+def _expiry(now: dt.datetime) -> dt.datetime:
+    return now + dt.timedelta(seconds=settings.JOB_LEASE_SECONDS)
