@@ -1,8 +1,8 @@
 """Augmentation of aligned faces as the field does it, plus the detector's own error in placing landmarks.
 
-Training crops are stored 128×128 on the template's scale, with a margin of 8 px, so that the alignment
-can be shaken without showing an edge. One random affine map per face does jitter and flip, one random
-3×3 matrix does brightness, contrast, saturation, hue and grey: two passes over the pixels in all.
+One random affine map per face does jitter and flip, one random 3×3 matrix does brightness, contrast,
+saturation, hue and grey: two passes over the pixels in all. Reading between pixels softens a face, which
+the pipeline never does, so a share of the faces is flipped only.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from diagnosis.phenotype.embed.backbone import scale_pixels
 from diagnosis.phenotype.types import CROP_SIDE
 
-STORED_SIDE = 128
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL and OpenCV convert to grey
 # RGB → YIQ (NTSC 1953): hue is a rotation in its I, Q plane and saturation a scale.
 _YIQ = torch.tensor([LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
@@ -35,6 +35,7 @@ class Augmentation:
     contrast: float = 0.25
     saturation: float = 0.25
     hue_turns: float = 0.05
+    shake_probability: float = 0.5
     shift_px: float = 1.0
     rotation_deg: float = 1.5
     log_scale: float = 0.02
@@ -43,34 +44,28 @@ class Augmentation:
 def augment_faces(
     pixels: Tensor, options: Augmentation, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """pixels (b, 128, 128, 3) uint8 → faces (b, 3, 112, 112) float32 in [-1, 1], flipped (b,) bool."""
-    faces = pixels.permute(0, 3, 1, 2).to(torch.float32).div(127.5).sub(1.0)
+    """pixels (b, 112, 112, 3) uint8 → faces (b, 3, 112, 112) float32 in [-1, 1], flipped (b,) bool."""
+    faces = scale_pixels(pixels)
     flipped = torch.rand(len(faces), generator=generator) < options.flip_probability
-    faces = _resample(faces, flipped, options, generator)
+    faces = torch.where(flipped[:, None, None, None], faces.flip(3), faces)
+    shaken = torch.rand(len(faces), generator=generator) < options.shake_probability
+    faces[shaken] = _shake(faces[shaken], options, generator)
     faces = _recolour(faces, options, generator)
     return _coarsen(faces, options, generator), flipped
 
 
-def crop_faces(pixels: Tensor) -> Tensor:
-    """pixels (b, 128, 128, 3) uint8 → faces (b, 3, 112, 112) float32 in [-1, 1], nothing shaken."""
-    edge = (STORED_SIDE - CROP_SIDE) // 2
-    inner = pixels[:, edge : edge + CROP_SIDE, edge : edge + CROP_SIDE]
-    return inner.permute(0, 3, 1, 2).to(torch.float32).div(127.5).sub(1.0)
-
-
-def _resample(faces: Tensor, flipped: Tensor, options: Augmentation, generator: torch.Generator) -> Tensor:
-    """(b, 3, 128, 128) → (b, 3, 112, 112): flip, rotate, scale and shift in one bilinear reading."""
+def _shake(faces: Tensor, options: Augmentation, generator: torch.Generator) -> Tensor:
+    """(b, 3, 112, 112) → the same shape: rotated, scaled and shifted as if landmarks had been misplaced."""
     count = len(faces)
     angle = torch.randn(count, generator=generator) * math.radians(options.rotation_deg)
     scale = torch.exp(torch.randn(count, generator=generator) * options.log_scale)
-    shift = torch.randn(count, 2, generator=generator) * (2 * options.shift_px / STORED_SIDE)
-    reach = scale * (CROP_SIDE / STORED_SIDE)  # affine_grid's coordinates run from -1 to 1 over 128 px
-    mirror = torch.where(flipped, -1.0, 1.0)
+    # affine_grid's coordinates run from -1 to 1 over the side of the face.
+    shift = torch.randn(count, 2, generator=generator) * (2 * options.shift_px / CROP_SIDE)
     theta = torch.empty(count, 2, 3)
-    theta[:, 0, 0], theta[:, 0, 1] = reach * angle.cos() * mirror, -reach * angle.sin()
-    theta[:, 1, 0], theta[:, 1, 1] = reach * angle.sin() * mirror, reach * angle.cos()
+    theta[:, 0, 0], theta[:, 0, 1] = scale * angle.cos(), -scale * angle.sin()
+    theta[:, 1, 0], theta[:, 1, 1] = scale * angle.sin(), scale * angle.cos()
     theta[:, :, 2] = shift
-    grid = functional.affine_grid(theta, [count, 3, CROP_SIDE, CROP_SIDE], align_corners=False)
+    grid = functional.affine_grid(theta, list(faces.shape), align_corners=False)
     return functional.grid_sample(faces, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from diagnosis.phenotype.types import FloatArray, PixelArray
-from diagnosis.synthetic.training_augment import STORED_SIDE
+from diagnosis.phenotype.types import CROP_SIDE, FloatArray, PixelArray
 
 Indices = npt.NDArray[np.int64]
 
@@ -35,7 +34,7 @@ class Mirror:
 
 @dataclass(frozen=True)
 class FaceSet:
-    """n faces: pixels (n, 128, 128, 3) uint8 on the template's scale; one row of truth for each.
+    """n faces: pixels (n, 112, 112, 3) uint8, aligned; one row of truth for each.
 
     parameters (n, p) float32, standardised over the training set; mirror says what a flip does to them;
     syndromes (n,) int64 in 0..syndrome_count-1, or -1 if unaffected;
@@ -51,8 +50,8 @@ class FaceSet:
 
     def __post_init__(self) -> None:
         count = len(self.pixels)
-        if self.pixels.shape[1:] != (STORED_SIDE, STORED_SIDE, 3) or self.pixels.dtype != np.uint8:
-            raise ValueError("training faces are (n, 128, 128, 3) uint8")
+        if self.pixels.shape[1:] != (CROP_SIDE, CROP_SIDE, 3) or self.pixels.dtype != np.uint8:
+            raise ValueError("training faces are (n, 112, 112, 3) uint8")
         if not count == len(self.parameters) == len(self.syndromes) == len(self.patients):
             raise ValueError("a set of faces needs one row of parameters, syndrome and patient per face")
 

@@ -16,10 +16,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from diagnosis.phenotype.embed.backbone import Backbone
+from diagnosis.phenotype.embed.backbone import Backbone, scale_pixels
 from diagnosis.phenotype.embed.compact import CompactNet
 from diagnosis.phenotype.types import FloatArray
-from diagnosis.synthetic.training_augment import Augmentation, augment_faces, crop_faces
+from diagnosis.synthetic.training_augment import Augmentation, augment_faces
 from diagnosis.synthetic.training_data import FaceSet
 from diagnosis.synthetic.training_losses import LossParts, LossWeights, Targets, TrainingHeads
 
@@ -107,7 +107,7 @@ class _Run:
             yield np.sort(order[start : start + size])
 
     def _step(self, indices: npt.NDArray[np.int64]) -> LossParts:
-        pixels = torch.from_numpy(self.faces.pixels[indices])  # (b, 128, 128, 3) uint8
+        pixels = torch.from_numpy(self.faces.pixels[indices])  # (b, 112, 112, 3) uint8
         batch, flipped = augment_faces(pixels, self.config.augmentation, self.generator)
         parts = self._loss(batch, self._targets(indices, flipped))
         for group in self.optimiser.param_groups:
@@ -156,11 +156,11 @@ class _Run:
 
 
 def embed_faces(network: Backbone, pixels: npt.NDArray[np.uint8], batch_faces: int = 128) -> FloatArray:
-    """pixels (n, 128, 128, 3) uint8, central crop of each → embeddings (n, 512) float32, not normalised."""
+    """pixels (n, 112, 112, 3) uint8 → embeddings (n, 512) float32, not normalised."""
     network.eval()
     rows = np.empty((len(pixels), 512), dtype=np.float32)
     with torch.inference_mode():
         for start in range(0, len(pixels), batch_faces):
-            batch = crop_faces(torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch_faces])))
+            batch = scale_pixels(torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch_faces])))
             rows[start : start + len(batch)] = network(batch).numpy()
     return rows
