@@ -33,7 +33,7 @@ NONCE_BYTES = 12
 KEY_BYTES = 32
 
 
-def _write_private(path: Path, data: bytes) -> None:
+def write_private(path: Path, data: bytes) -> None:
     """Write durably with mode 0600; the name appears only when the content is on disk."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -64,7 +64,7 @@ def _master_folder() -> Path:
 def create_master_key() -> int:
     """Add the next master key version and return it. Old versions stay for what they wrapped."""
     version = max(master_versions(), default=0) + 1
-    _write_private(_master_folder() / str(version), secrets.token_bytes(KEY_BYTES))
+    write_private(_master_folder() / str(version), secrets.token_bytes(KEY_BYTES))
     return version
 
 
@@ -106,7 +106,7 @@ def create_key(key: uuid.UUID) -> None:
     version = master_versions()[-1] if master_versions() else create_master_key()
     nonce = secrets.token_bytes(NONCE_BYTES)
     wrapped = AESGCM(_master_key(version)).encrypt(nonce, secrets.token_bytes(KEY_BYTES), key.bytes)
-    _write_private(_key_path(key), version.to_bytes(4, "big") + nonce + wrapped)
+    write_private(_key_path(key), version.to_bytes(4, "big") + nonce + wrapped)
 
 
 def has_key(key: uuid.UUID) -> bool:
