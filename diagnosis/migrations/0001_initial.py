@@ -23,6 +23,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('key', models.UUIDField(unique=True)),
+                ('blobs', models.JSONField(default=list)),
                 ('reason', models.CharField(max_length=40)),
                 ('at', models.DateTimeField(auto_now_add=True)),
             ],

@@ -137,9 +137,14 @@ class LedgerEntry(Evidence):
 
 
 class Erasure(Evidence):
-    """A data key that was destroyed. Replayed after a restore, so that old key folders cannot help."""
+    """A data key that was destroyed, and the sealed files that go with it.
+
+    Written in the transaction that deletes the rows; key and files follow after the commit and again at
+    every replay, so that neither a crash in between nor a restored backup brings anything back.
+    """
 
     key = models.UUIDField(unique=True)
+    blobs = models.JSONField(default=list)
     reason = models.CharField(max_length=40)
     at = models.DateTimeField(auto_now_add=True)
 
