@@ -28,8 +28,8 @@ ARCFACE_TEMPLATE: FloatArray = np.array(
 MIN_LANDMARK_FIT = 0.7
 """Least share of the template's variance that the aligned landmarks must explain.
 
-Points on one line reach 0.62 at best, exchanged mouth corners 0.47, mirrored faces 0.06; the projected canonical face of
-quality.py still has 0.80 when turned by 60° to a side. A test holds these numbers.
+Points on one line reach 0.62 at best, exchanged mouth corners 0.47, mirrored faces 0.06; the canonical
+face of pose.py still has 0.80 when turned by 60° to a side. A test holds these numbers.
 """
 
 _MIN_SPREAD = 1.0  # px, root mean square distance of the landmarks from their mean

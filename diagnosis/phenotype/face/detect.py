@@ -61,7 +61,7 @@ class FaceDetector:
         stands upright. Raises ValueError for an array of another shape or dtype.
         """
         check_photo(photo)
-        small = _shrink(photo)
+        small = shrink(photo)
         with _one_torch_thread(), torch.inference_mode():
             found = self._search(small)
         scale = np.array([photo.shape[1] / small.shape[1], photo.shape[0] / small.shape[0]], dtype=np.float64)
@@ -99,7 +99,8 @@ class FaceDetector:
             networks.device,
         )
         return [
-            _face(box, points) for box, points in zip(boxes[0], landmarks[0], strict=True)
+            _face(box, points)
+            for box, points in zip(boxes[0], landmarks[0], strict=True)
             if box[4] >= MIN_PROBABILITY
         ]
 
@@ -121,8 +122,8 @@ def _one_torch_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _shrink(photo: PixelArray) -> PixelArray:
-    """A copy of photo whose longer side is at most DETECTION_SIDE px, anti-aliased."""
+def shrink(photo: PixelArray) -> PixelArray:
+    """A copy of photo (H, W, 3) whose longer side is at most DETECTION_SIDE px, anti-aliased."""
     height, width = photo.shape[:2]
     scale = DETECTION_SIDE / max(height, width)
     if scale >= 1:

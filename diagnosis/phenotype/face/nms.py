@@ -15,6 +15,7 @@ import importlib.util
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ _QNMS_SCHEMA = "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 _lock = threading.Lock()
 # A torch.library.Library takes its operators away when it is collected, so it lives with the module.
-_libraries: list[torch.library.Library] = []
+_libraries: list[Any] = []
 
 
 def ensure_torchvision() -> None:
@@ -40,7 +41,7 @@ def ensure_torchvision() -> None:
             return
         if not _libraries:
             _libraries.append(_declare_operators())
-        boxes = importlib.import_module("torchvision.ops.boxes")
+        boxes: Any = importlib.import_module("torchvision.ops.boxes")
         boxes._assert_has_ops = _nms_is_present
 
 
@@ -58,15 +59,17 @@ def _try_to_load_compiled_library() -> None:
     spec = importlib.util.find_spec("torchvision")
     if spec is None or not spec.submodule_search_locations:
         raise ImportError("torchvision is not installed; install torchvision to detect faces.")
+    load_library: Any = torch.ops.load_library  # untyped in torch
     for library in sorted(Path(spec.submodule_search_locations[0]).glob("_C.*")):
         try:
-            torch.ops.load_library(str(library))
+            load_library(str(library))
         except OSError:
             continue  # what a missing libcudart looks like; torchvision itself catches the same
 
 
-def _declare_operators() -> torch.library.Library:
-    library = torch.library.Library("torchvision", "FRAGMENT")
+def _declare_operators() -> Any:
+    make_library: Any = torch.library.Library  # untyped in torch
+    library = make_library("torchvision", "FRAGMENT")
     library.define(_NMS_SCHEMA)
     library.define(_QNMS_SCHEMA)  # only declared: boxes from MTCNN are never quantised
     library.impl("nms", nms_cpu, "CPU")
