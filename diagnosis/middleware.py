@@ -1,4 +1,4 @@
-"""Headers of pages that show patients: never stored by browser or proxy."""
+"""Headers of pages that show patients (never stored by browser or proxy), and errors as sentences."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from collections.abc import Callable
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from diagnosis.errors import ClinicError
+from diagnosis.states import IllegalMove
 
 PERMISSIONS = "camera=(self), microphone=(), geolocation=(), browsing-topics=()"
 
@@ -22,3 +26,23 @@ class PatientPagesMiddleware:
             response["Cache-Control"] = "no-store, private"
             response["Permissions-Policy"] = PERMISSIONS
         return response
+
+
+class ErrorSentencesMiddleware:
+    """A ClinicError that a view let through becomes a page (or an htmx answer) with its sentence."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """Answer known errors; unknown ones stay Django's (a plain 500 page without details)."""
+        if isinstance(error, IllegalMove):
+            status = 409
+        elif isinstance(error, ClinicError):
+            status = error.status
+        else:
+            return None
+        return render(request, "errors/sentence.html", {"sentence": str(error)}, status=status)

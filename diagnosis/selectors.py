@@ -7,6 +7,7 @@ from __future__ import annotations
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from diagnosis.models import (
+    AuditEvent,
     Case,
     Consent,
     Diagnosis,
@@ -126,3 +127,27 @@ def gallery_embeddings(extractor: Extractor) -> QuerySet[Embedding]:
         .select_related("photo__patient")
         .order_by("photo_id")
     )
+
+
+def extractors() -> QuerySet[Extractor]:
+    """All extractors on this site, the adopted one first, then newest first."""
+    return Extractor.objects.prefetch_related("members").order_by("state", "-installed_at")
+
+
+# --- administration ------------------------------------------------------------------------------------------
+
+
+def users_with_roles() -> QuerySet[User]:
+    """All accounts with grants and teams at hand, active ones first."""
+    return User.objects.prefetch_related("grants", "teams", "authenticator_set").order_by(
+        "-is_active", "username"
+    )
+
+
+def audit_events(*, action: str = "", actor: str = "", subject: str = "") -> QuerySet[AuditEvent]:
+    """The audit chain, newest first, filtered by what the fields contain."""
+    events = AuditEvent.objects.order_by("-id")
+    for field, value in (("action", action), ("actor_label", actor), ("subject", subject)):
+        if value:
+            events = events.filter(**{f"{field}__icontains": value})
+    return events

@@ -62,6 +62,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "diagnosis.middleware.PatientPagesMiddleware",
+    "diagnosis.middleware.ErrorSentencesMiddleware",
 ]
 
 TEMPLATES = [
