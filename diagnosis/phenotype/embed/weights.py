@@ -201,5 +201,5 @@ def trunk_sha256(backbone: Backbone) -> str:
     for name, tensor in persistent_tensors(backbone).items():
         if name.startswith("trunk."):
             digest.update(f"\0{name}\0{tuple(tensor.shape)}\0".encode())
-            digest.update(tensor.detach().contiguous().numpy().tobytes())
+            digest.update(tensor.detach().contiguous().numpy().data)
     return digest.hexdigest()
