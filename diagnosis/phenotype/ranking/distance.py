@@ -10,6 +10,7 @@ The right-hand side is why one query against a gallery is one matrix-vector prod
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -34,14 +35,15 @@ def unit_rows(vectors: AnyFloat) -> Float32:
     lengths = np.linalg.norm(exact, axis=-1, keepdims=True)
     if not np.all(np.isfinite(lengths)) or np.any(lengths == 0.0):
         raise GalleryError("An embedding is zero or not finite. Encode that photo again.")
-    return (exact / lengths).astype(np.float32)
+    unit: Float32 = (exact / lengths).astype(np.float32)
+    return unit
 
 
 def mean_cosine_distance(first: AnyFloat, second: AnyFloat) -> float:
     """Two photos, (m, d) each, of any row length → distance in [0, 2]. The definition, in float64."""
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 2:
-        raise GalleryError(f"Photos of {a.shape} and {b.shape} cannot be compared. Encode both with one model.")
+        raise GalleryError(f"Photos of {a.shape} and {b.shape} cannot be compared. Encode both alike.")
     cosines = np.sum(a * b, axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
     return float(np.mean(1.0 - cosines))
 
@@ -52,7 +54,8 @@ def gallery_distances(query: Float32, gallery: Float32, rows: int) -> Float32:
     One matrix-vector product: the gallery is read once and nothing of its size is written.
     """
     products: Float32 = gallery @ query  # (N, m·d) @ (m·d,) -> (N,)
-    return np.subtract(np.float32(1.0), products / np.float32(rows))
+    distances: Float32 = np.float32(1.0) - products / np.float32(rows)
+    return distances
 
 
 def batch_distances(queries: Float32, gallery: Float32, rows: int) -> Iterator[Float32]:
@@ -67,15 +70,21 @@ def batch_distances(queries: Float32, gallery: Float32, rows: int) -> Iterator[F
         yield products
 
 
-def exact_distances(query: AnyFloat, gallery: Float32, rows: int) -> Float64:
-    """One query (m·d,) against a few gallery rows (n, m·d), unit rows → (n,) float64.
+def embedding_digests(flat: Float32) -> tuple[bytes, ...]:
+    """sha256 of each image's bytes, (N, m·d) C-contiguous."""
+    return tuple(hashlib.sha256(memoryview(image).cast("B")).digest() for image in flat)
 
-    Products and sums are in float64 and each row is summed in the same order wherever it stands, so equal
-    rows give equal bits. A BLAS product does not promise that: it treats the last rows differently.
+
+def first_identical(flat: Float32, digests: tuple[bytes, ...] | None = None) -> npt.NDArray[np.intp] | None:
+    """(N,) intp: for each image the first with bit-identical embeddings; None where all images differ.
+
+    A BLAS product may give equal rows different last bits, by where they stand in the matrix. Taking the
+    first one's distance for all of them makes their ties true ties.
     """
-    wide = np.asarray(query, dtype=np.float64)
-    products = np.multiply(gallery, wide, dtype=np.float64)
-    return np.asarray(1.0 - products.sum(axis=1) / rows, dtype=np.float64)
+    first_of: dict[bytes, int] = {}
+    known = embedding_digests(flat) if digests is None else digests
+    first = [first_of.setdefault(digest, index) for index, digest in enumerate(known)]
+    return None if len(first_of) == len(first) else np.asarray(first, dtype=np.intp)
 
 
 def pairwise_distances(embeddings: Float32) -> Float32:
@@ -95,7 +104,7 @@ def gram_distances(gram: AnyFloat) -> Float64:
     """
     matrices = np.asarray(gram, dtype=np.float64)
     if matrices.ndim != 3 or matrices.shape[1] != matrices.shape[2]:
-        raise GalleryError(f"Gram matrices are (m, n, n), not {matrices.shape}. Send one square matrix per row.")
+        raise GalleryError(f"Gram matrices are (m, n, n), not {matrices.shape}. Send one square per row.")
     squares = np.diagonal(matrices, axis1=1, axis2=2)  # (m, n)
     return product_distances(matrices, squares, squares)
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diagnosis.phenotype.errors import GalleryError
-from diagnosis.phenotype.ranking.distance import Float32
+from diagnosis.phenotype.ranking.distance import Float32, embedding_digests, first_identical
 from diagnosis.phenotype.ranking.grouping import Grouping, Indices
 from diagnosis.phenotype.types import EMBEDDING_SIZE
 
@@ -78,7 +78,8 @@ class Gallery:
         embeddings = np.empty((len(images), *shape), dtype=np.float32)
         for index, image in enumerate(images):
             if image.rows.shape != shape:
-                raise GalleryError(f"Image {image.key!r} has {len(image.rows)} rows, others {shape[0]}. Embed it again.")
+                found = f"Image {image.key!r} has {len(image.rows)} rows, others {shape[0]}"
+                raise GalleryError(f"{found}. Embed it again.")
             embeddings[index] = image.rows
         return cls(
             embeddings=embeddings,
@@ -145,9 +146,7 @@ class Gallery:
     @cached_property
     def first_identical(self) -> Indices | None:
         """(N,) intp: the first image with bit-identical embeddings; None where all images differ."""
-        first_of: dict[bytes, int] = {}
-        first = [first_of.setdefault(digest, index) for index, digest in enumerate(self._embedding_digests)]
-        return None if len(first_of) == len(first) else np.asarray(first, dtype=np.intp)
+        return first_identical(self.flat, self._embedding_digests)
 
     @cached_property
     def version(self) -> str:
@@ -156,7 +155,9 @@ class Gallery:
 
     def version_of(self, allowed: Mask | None) -> str:
         """Version of what a mask leaves: equal to `subset(allowed).version`, without the copy."""
-        order = self._digest_order if allowed is None else self._digest_order[self.checked(allowed)[self._digest_order]]
+        order = self._digest_order
+        if allowed is not None:
+            order = order[self.checked(allowed)[order]]
         content = hashlib.sha256(f"gestaltweb-gallery-1|{self.model_sha256}|{self.rows}|".encode())
         content.update(self._image_digests[order].tobytes())
         return content.hexdigest()
@@ -164,7 +165,7 @@ class Gallery:
     def checked(self, allowed: Mask) -> Mask:
         """The mask, if it is (N,) bool; GalleryError otherwise."""
         if allowed.shape != (len(self),) or allowed.dtype != np.bool_:
-            raise GalleryError(f"A mask for this gallery is ({len(self)},) bool. Build it from the gallery's keys.")
+            raise GalleryError(f"A mask for this gallery is ({len(self)},) bool. Build it from its keys.")
         return allowed
 
     def subset(self, allowed: Mask) -> Gallery:
@@ -187,7 +188,7 @@ class Gallery:
 
     @cached_property
     def _embedding_digests(self) -> tuple[bytes, ...]:
-        return tuple(hashlib.sha256(memoryview(image).cast("B")).digest() for image in self.flat)
+        return embedding_digests(self.flat)
 
     @cached_property
     def _image_digests(self) -> npt.NDArray[np.uint8]:
@@ -212,7 +213,8 @@ class Gallery:
 def _check_shapes(gallery: Gallery) -> None:
     array = gallery.embeddings
     if array.ndim != 3 or array.shape[1] < 1 or array.shape[2] != EMBEDDING_SIZE or array.dtype != np.float32:
-        raise GalleryError(f"Gallery embeddings are (N, m, 512) float32, not {array.shape} {array.dtype}. Embed again.")
+        got = f"{array.shape} {array.dtype}"
+        raise GalleryError(f"Gallery embeddings are (N, m, 512) float32, not {got}. Embed the photos again.")
     if not array.flags.c_contiguous:
         raise GalleryError("Gallery embeddings must lie C-contiguous in memory. Use numpy.ascontiguousarray.")
     columns = {"image_keys": gallery.image_keys, "patients": gallery.patients, "syndromes": gallery.syndromes}
@@ -238,4 +240,4 @@ def _check_unit_rows(embeddings: Float32) -> None:
         squares = np.einsum("nmd,nmd->nm", block, block)
         # A NaN compares as False, so ask for "all within" and never for "any outside".
         if not np.all(np.abs(squares - 1.0) <= 2.0 * UNIT_TOLERANCE):
-            raise GalleryError("A gallery row is not of unit length. Normalise it, or embed that photo again.")
+            raise GalleryError("A gallery row is not of unit length. Normalise it or embed that photo again.")

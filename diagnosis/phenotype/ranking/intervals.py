@@ -26,14 +26,14 @@ class Estimate:
     def as_dict(self) -> dict[str, float | int | None]:
         """For JSON, which has no NaN: a figure that could not be measured is None."""
         figures = {"value": self.value, "low": self.low, "high": self.high}
-        return {name: None if math.isnan(figure) else figure for name, figure in figures.items()} | {"n": self.n}
+        known = {name: None if math.isnan(figure) else figure for name, figure in figures.items()}
+        return {**known, "n": self.n}
 
     @classmethod
     def from_dict(cls, figures: Mapping[str, float | int | None]) -> Estimate:
         """The reverse of `as_dict`."""
-        value, low, high = (
-            math.nan if figures[name] is None else float(figures[name] or 0.0) for name in ("value", "low", "high")
-        )
+        known = [figures[name] for name in ("value", "low", "high")]
+        value, low, high = (math.nan if figure is None else float(figure) for figure in known)
         return cls(value, low, high, int(figures["n"] or 0))
 
 

@@ -21,7 +21,7 @@ NEVER = np.iinfo(np.int64).max
 
 
 def true_ranks(distances: npt.NDArray[np.floating], syndromes: Grouping, truth: Sequence[str]) -> Ranks:
-    """distances (Q, N) to gallery images, the true syndrome of each query → (Q,) rank from 1 of its first hit.
+    """distances (Q, N) to gallery images, each query's true syndrome → (Q,) rank from 1 of its first hit.
 
     inf marks an image that may not be used. Ties go by syndrome key, as in `rank`. NEVER where no usable
     gallery image has the true syndrome.
@@ -49,7 +49,7 @@ def micro_top_k(ranks: Ranks, k: int) -> float:
 
 
 def macro_top_k(ranks: Ranks, truth: npt.NDArray[np.generic], k: int) -> float:
-    """Share within each true syndrome, then the mean over syndromes: a rare one weighs like a frequent one."""
+    """Share within each true syndrome, then the mean over syndromes: a rare one weighs like any other."""
     if not len(ranks):
         return float("nan")
     _, syndrome = np.unique(truth, return_inverse=True)

@@ -61,7 +61,7 @@ def rank_batch(
     limit: int | None = DEFAULT_LIMIT,
     fusion: Fusion = "mean_distance",
 ) -> Iterator[Ranking]:
-    """What `rank` gives for each query, in order; one matrix product per 64 queries reads the gallery once."""
+    """What `rank` gives for each query, in order; one matrix product per 64 queries."""
     excluded = exclude_patients if exclude_patients is not None else [None] * len(queries)
     if len(excluded) != len(queries):
         raise GalleryError("Give one patient to exclude (or None) for each query.")
@@ -77,7 +77,9 @@ def rank_batch(
             index += 1
 
 
-def fuse_photos(photos: Sequence[EmbeddingSet], gallery: Gallery, *, fusion: Fusion = "mean_distance") -> Float32:
+def fuse_photos(
+    photos: Sequence[EmbeddingSet], gallery: Gallery, *, fusion: Fusion = "mean_distance"
+) -> Float32:
     """Photos of one patient → one query vector (m·512,) float32 on the gallery's rows.
 
     "mean_distance" (default): the distance of a patient to an image is the mean of the distances of the
@@ -91,7 +93,8 @@ def fuse_photos(photos: Sequence[EmbeddingSet], gallery: Gallery, *, fusion: Fus
         if photo.model_sha256 != gallery.model_sha256:
             raise GalleryError("The photo and the gallery come from different models. Embed the photo again.")
         if len(photo.rows) != gallery.rows:
-            raise GalleryError(f"The photo has {len(photo.rows)} rows, the gallery {gallery.rows}. Embed it again.")
+            found = f"The photo has {len(photo.rows)} rows, the gallery {gallery.rows}"
+            raise GalleryError(f"{found}. Embed the photo again.")
     stacked = np.stack([photo.rows for photo in photos]).astype(np.float64)  # (photos, m, 512)
     if not np.all(np.abs(np.sum(stacked * stacked, axis=2) - 1.0) <= 1e-4):
         raise GalleryError("A row of the photo is not of unit length. Embed the photo again.")
@@ -107,7 +110,8 @@ def fuse_gallery(gallery: Gallery, *, allowed: Mask | None = None) -> Gallery:
     patient with many unlike photos would stand farther from everyone than a patient with one photo.
     """
     usable = gallery if allowed is None else gallery.subset(allowed)
-    entries = Grouping.from_keys([(f"{p}\0{s}",) for p, s in zip(usable.patients, usable.syndromes, strict=True)])
+    people = zip(usable.patients, usable.syndromes, strict=True)
+    entries = Grouping.from_keys([(f"{patient}\0{syndrome}",) for patient, syndrome in people])
     members = [entries.members_of(entry) for entry in range(len(entries))]
     firsts = [min(group.tolist(), key=usable.image_keys.__getitem__) for group in members]
     means = [usable.embeddings[group].mean(axis=0, dtype=np.float64) for group in members]
@@ -135,12 +139,13 @@ def _mask(gallery: Gallery, allowed: Mask | None, patient: str | None) -> Mask |
         gallery.checked(allowed)
     if patient is None or patient not in gallery.by_patient.index:
         return allowed
-    others = gallery.patient_index != gallery.by_patient.index[patient]
+    others: Mask = gallery.patient_index != gallery.by_patient.index[patient]
     return others if allowed is None else others & allowed
 
 
-def _ranking(distances: Float32, gallery: Gallery, mask: Mask | None, limit: int | None, photos: int) -> Ranking:
-    # A BLAS product may give equal rows different last bits, by where they stand; take the first one's.
+def _ranking(
+    distances: Float32, gallery: Gallery, mask: Mask | None, limit: int | None, photos: int
+) -> Ranking:
     settled = distances if gallery.first_identical is None else distances[gallery.first_identical]
     if mask is not None:
         settled = np.where(mask, settled, FAR)
@@ -152,7 +157,9 @@ def _ranking(distances: Float32, gallery: Gallery, mask: Mask | None, limit: int
     )
 
 
-def _rows(distances: Float32, grouping: Grouping, gallery: Gallery, limit: int | None) -> tuple[RankedItem, ...]:
+def _rows(
+    distances: Float32, grouping: Grouping, gallery: Gallery, limit: int | None
+) -> tuple[RankedItem, ...]:
     nearest = grouping.minimum(distances)  # (K,)
     # Groups stand in ascending order of key, so a stable sort breaks ties by key.
     reachable = int(np.count_nonzero(nearest < FAR))
@@ -161,7 +168,8 @@ def _rows(distances: Float32, grouping: Grouping, gallery: Gallery, limit: int |
     patients = _count_patients(images, stops, gallery)
     names = gallery.image_keys
     items, start = [], 0
-    for place, (group, stop, count) in enumerate(zip(shown.tolist(), stops.tolist(), patients, strict=True), start=1):
+    columns = zip(shown.tolist(), stops.tolist(), patients, strict=True)
+    for place, (group, stop, count) in enumerate(columns, start=1):
         lookalikes = tuple([names[image] for image in images[start : min(stop, start + LOOKALIKES)].tolist()])
         distance = min(max(float(nearest[group]), 0.0), 2.0)  # rounding may leave −1e-8 between twins
         items.append(RankedItem(place, grouping.keys[group], distance, lookalikes, count))
@@ -172,7 +180,7 @@ def _rows(distances: Float32, grouping: Grouping, gallery: Gallery, limit: int |
 def _members_by_nearness(
     distances: Float32, grouping: Grouping, gallery: Gallery, shown: Indices
 ) -> tuple[Indices, Indices]:
-    """Usable images of the shown groups, group after group, each by (distance, key); where each group stops."""
+    """Usable images of the shown groups, group after group by (distance, key), and where each group stops."""
     members, row = grouping.members_of_many(shown)
     usable = distances[members] < FAR
     members, row = members[usable], row[usable]
