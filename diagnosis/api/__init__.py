@@ -1,0 +1,1 @@
+"""The clinic's REST API. Thin doors like the views: parse, call one service or selector, answer."""

@@ -1,0 +1,49 @@
+"""Who calls: an API account with a token, as `Authorization: Bearer …` or as the password of HTTP Basic."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from diagnosis.models import ApiToken
+from diagnosis.services.users import token_hash
+
+WRONG = "Unknown account or token. Ask a site admin for a token of an API account."
+
+
+class TokenAuthentication(BaseAuthentication):
+    """Bearer token, or Basic with the account's user name and a token as password (as Arc's clients do)."""
+
+    def authenticate(self, request: Request) -> tuple[Any, ApiToken] | None:
+        kind, _, value = get_authorization_header(request).decode("latin-1").partition(" ")
+        if kind.lower() == "bearer":
+            return self._check(value.strip(), None)
+        if kind.lower() == "basic":
+            username, token = self._basic(value)
+            return self._check(token, username)
+        return None
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Basic realm="GestaltWeb"'
+
+    def _basic(self, value: str) -> tuple[str, str]:
+        try:
+            username, colon, token = base64.b64decode(value, validate=True).decode("utf-8").partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            raise AuthenticationFailed("The Authorization header is not valid HTTP Basic.") from None
+        if not colon:
+            raise AuthenticationFailed("The Authorization header is not valid HTTP Basic.")
+        return username, token
+
+    def _check(self, token: str, username: str | None) -> tuple[Any, ApiToken]:
+        row = ApiToken.objects.select_related("user").filter(token_hash=token_hash(token)).first()
+        if row is None or row.revoked_at is not None or not row.user.is_active:
+            raise AuthenticationFailed(WRONG)
+        if username is not None and row.user.username != username:
+            raise AuthenticationFailed(WRONG)
+        return row.user, row
