@@ -70,6 +70,7 @@ JOB: Final[Table] = {
     ("running", "cancelled"): "cancelled",
     ("failed", "requeued"): "queued",
     ("done", "requeued"): "queued",
+    ("cancelled", "requeued"): "queued",
 }
 
 EXTRACTOR: Final[Table] = {

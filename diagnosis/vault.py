@@ -167,10 +167,18 @@ def unseal(key: uuid.UUID, sealed: bytes, *, purpose: str) -> bytes:
 # --- sealed blobs ----------------------------------------------------------------------------------
 
 
-def blob_write(key: uuid.UUID, data: bytes, *, purpose: str) -> str:
-    """Seal `data` into a new blob and return its name (random: it tells nothing)."""
-    name = f"{purpose}/{secrets.token_hex(2)}/{uuid.uuid4().hex}"
-    return str(default_storage.save(name, ContentFile(seal(key, data, purpose=purpose))))
+def blob_name(purpose: str) -> str:
+    """A new name for a blob (random: it tells nothing). Kept in a row before the blob is written, it makes
+    sure that a crash in between leaves nothing an erasure would not find."""
+    return f"{purpose}/{secrets.token_hex(2)}/{uuid.uuid4().hex}"
+
+
+def blob_write(key: uuid.UUID, data: bytes, *, purpose: str, name: str = "") -> str:
+    """Seal `data` into a new blob, or anew into the blob `name`, and return its name."""
+    if name:
+        default_storage.delete(name)
+    content = ContentFile(seal(key, data, purpose=purpose))
+    return str(default_storage.save(name or blob_name(purpose), content))
 
 
 def blob_read(key: uuid.UUID, name: str, *, purpose: str) -> bytes:
