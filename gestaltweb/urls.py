@@ -1,8 +1,19 @@
 """Root URLs of a hospital's site."""
 
+from django.db import connection
+from django.http import HttpRequest, JsonResponse
 from django.urls import include, path
 
+
+def health(request: HttpRequest) -> JsonResponse:
+    """200 when this process and its database answer; says nothing else to anybody."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return JsonResponse({"status": "running"})
+
+
 urlpatterns = [
+    path("health/", health, name="health"),
     path("account/", include("allauth.urls")),
     path("", include("diagnosis.urls")),
 ]

@@ -1,0 +1,103 @@
+"""The demonstration's sites: where each lives, what it is called, and who may sign in.
+
+Passwords and second factors are drawn when a home is first made and lie in its demo.json (mode 0600);
+they open nothing but this demonstration on this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gestaltweb import env
+
+ROOT = Path(__file__).resolve().parents[2]
+FIRST_PORT = 8001
+
+# user name → roles; named for what they do, because nobody here exists.
+USERS: dict[str, list[str]] = {
+    "geneticist": ["geneticist"],
+    "intake": ["intake"],
+    "admin": ["site_admin"],
+    "auditor": ["auditor"],
+}
+
+
+@dataclass(frozen=True)
+class DemoSite:
+    """One site of the demonstration. `cohort` is the hospital's key in the shipped synthetic cohort."""
+
+    slug: str
+    name: str
+    cohort: str
+    port: int
+
+    @property
+    def home(self) -> Path:
+        """The site's GESTALTWEB_HOME."""
+        return demo_folder() / self.slug
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def environment(self) -> dict[str, str]:
+        """The environment of this site's processes; nothing of another site is in it."""
+        return os.environ | {
+            "DJANGO_SETTINGS_MODULE": "gestaltweb.settings.dev",
+            "GESTALTWEB_HOME": str(self.home),
+            "GESTALTWEB_SLUG": self.slug,
+            "GESTALTWEB_NAME": self.name,
+            "OMP_NUM_THREADS": "1",
+        }
+
+    def command(self, *words: str) -> list[str]:
+        """A manage.py command line of this site."""
+        return [sys.executable, str(ROOT / "manage.py"), *words]
+
+
+def demo_folder() -> Path:
+    """Where all demo homes lie: GESTALTWEB_DEMO, or var/demo."""
+    return Path(env.text("GESTALTWEB_DEMO", str(ROOT / "var" / "demo"))).resolve()
+
+
+def demo_sites(count: int = 1) -> list[DemoSite]:
+    """The first `count` hospitals, on consecutive ports from DEMO_PORT (8001)."""
+    first = env.integer("DEMO_PORT", FIRST_PORT)
+    letters = "ABC"[:count]
+    return [
+        DemoSite(f"hospital-{letter.lower()}", f"Demo Hospital {letter}", letter, first + number)
+        for number, letter in enumerate(letters)
+    ]
+
+
+def logins_file(home: Path) -> Path:
+    return home / "demo.json"
+
+
+def logins_read(home: Path) -> dict[str, Any]:
+    """{user name: {"password", "totp"}} of a home, or {} before it was seeded."""
+    path = logins_file(home)
+    return dict(json.loads(path.read_text("utf-8"))) if path.exists() else {}
+
+
+def logins_draw(home: Path) -> dict[str, Any]:
+    """Draw passwords (and TOTP secrets are added by the seed) once and keep them."""
+    known = logins_read(home)
+    for name in USERS:
+        known.setdefault(name, {"password": secrets.token_urlsafe(9), "totp": ""})
+    logins_write(home, known)
+    return known
+
+
+def logins_write(home: Path, logins: dict[str, Any]) -> None:
+    """Write demo.json, readable by this user alone."""
+    path = logins_file(home)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        json.dump(logins, stream, indent=1)
