@@ -26,6 +26,11 @@ ACTIONS: Final[dict[str, frozenset[str]]] = {
     "photo.correct": frozenset({G}),
     "photo.remove": frozenset({G}),
     "ranking.view": frozenset({G}),
+    # Look-alikes and composites come from the whole hospital's gallery, not from one team: patients agreed
+    # to stand in "this hospital's gallery", a rare syndrome seldom has two patients in one team, and a
+    # ranking that cannot show what caused it cannot be judged. They appear under their pseudonym, and the
+    # gallery tier is read again at each view. Their cases stay their team's.
+    "gallery.view": frozenset({G}),
     "patient.list": frozenset({G, I}),
     "patient.register": frozenset({G, I}),
     "patient.view": frozenset({G, I}),
