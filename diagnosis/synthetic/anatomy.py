@@ -21,12 +21,13 @@ import numpy as np
 import numpy.typing as npt
 import platformdirs
 
+from diagnosis.synthetic.curtain import hang_curtain
 from diagnosis.synthetic.facial_changes import FACIAL_CHANGES, PHOTO_ACTIONS
 
 Array = npt.NDArray[np.float64]
 IndexArray = npt.NDArray[np.int32]
 
-PACK_VERSION = 5
+PACK_VERSION = 6
 # Materials of triangles.
 SKIN, EYE, HAIR, TEETH, LASH, MOUTH = range(6)
 # anny's anchors of age (its own scale) and the years that we read them as: newborn, baby, child, young, old.
@@ -47,7 +48,7 @@ class HeadPack:
 
     material (f,) int32; canonical (v, 3) is the template; masks (v, 4) float64 in [0, 1]: lips, eyelid,
     inside of the mouth, ear; occlusion (v,) float64 in [0, 1], 1 = open. x to the person's left, y
-    backwards, z up.
+    backwards, z up. The last vertices, from curtain_start on, are the sheet of long hair (curtain.Curtain).
     """
 
     anchors: Array
@@ -60,6 +61,7 @@ class HeadPack:
     occlusion: Array
     eye_vertices: IndexArray
     landmark_vertices: IndexArray
+    curtain_start: IndexArray
 
 
 def age_coordinate(years: float) -> float:
@@ -93,6 +95,11 @@ def shape_heads(pack: HeadPack, weights: Array, changes: Array, actions: Array) 
     shaped = base + scale[:, None] * (local + acted)
     rounded: Array = np.round(shaped.reshape(count, -1, 3) / GRID_METRES) * GRID_METRES
     return rounded
+
+
+def eye_chin_of(points: Array) -> float:
+    """(≥ 6, 3) landmark points → m."""
+    return float(np.linalg.norm(points[:2].mean(axis=0) - points[5]))
 
 
 def eye_chin_distance(pack: HeadPack, vertices: Array) -> Array:
@@ -141,20 +148,46 @@ def build_arrays() -> dict[str, Any]:
                                                                  range(len(ANCESTRIES)))))
     template = source.template_shape(model)
     triangles, material = source.triangles(model)
-    keep = np.all(template[triangles][:, :, 2] > CUT_HEIGHT, axis=1) & ~source.covers_face(template, triangles, material)
+    keep = np.all(template[triangles][:, :, 2] > CUT_HEIGHT, axis=1)
     used, flat = np.unique(triangles[keep], return_inverse=True)
     faces = flat.reshape(-1, 3).astype(np.int32)
     number = {int(old): new for new, old in enumerate(used)}
-    canonical = template[used]
-    return {
+    canonical, masks = template[used], source.vertex_masks(model)[used]
+    landmarks = source.landmark_vertices(template, source.vertex_masks(model)[:, 0])
+    head = {
         "anchors": anchors[:, used],
         "changes": source.signed_shapes(model, FACIAL_CHANGES)[:, used],
         "actions": source.action_shapes(model, PHOTO_ACTIONS)[:, used],
         "faces": faces,
         "material": material[keep].astype(np.int32),
         "canonical": canonical,
-        "masks": source.vertex_masks(model)[used],
+        "masks": masks,
         "occlusion": source.ambient_occlusion(canonical, faces, material[keep]),
         "eye_vertices": np.array([[number[v] for v in eye] for eye in source.EYE_BALLS], dtype=np.int32),
-        "landmark_vertices": np.array([number[v] for v in source.landmark_vertices(template, source.vertex_masks(model)[:, 0])], dtype=np.int32),
+        "landmark_vertices": np.array([number[v] for v in landmarks], dtype=np.int32),
+    }
+    return _with_curtain(head)
+
+
+def _with_curtain(head: dict[str, Any]) -> dict[str, Any]:
+    """Appends the sheet of long hair: each of its points moves with the scalp vertex that it is bound to."""
+    canonical, count = head["canonical"], len(head["canonical"])
+    scalp = (canonical[:, 2] > 0.65) & (canonical[:, 1] > -0.10) & (head["masks"][:, 3] < 0.1)
+    sheet = hang_curtain(canonical, np.flatnonzero(scalp))
+    offsets = sheet.points - canonical[sheet.bound]
+    points = head["landmark_vertices"]
+    sizes = [eye_chin_of(shape[points]) for shape in (canonical, *head["anchors"])]
+    scales = np.array(sizes[1:]) / sizes[0]
+    hung = head["anchors"][:, sheet.bound] + scales[:, None, None] * offsets
+    actions = np.zeros((len(head["actions"]), len(offsets), 3))
+    return head | {
+        "anchors": np.concatenate([head["anchors"], hung], axis=1),
+        "changes": np.concatenate([head["changes"], head["changes"][:, sheet.bound]], axis=1),
+        "actions": np.concatenate([head["actions"], actions], axis=1),
+        "faces": np.concatenate([head["faces"], sheet.faces.astype(np.int32) + count]).astype(np.int32),
+        "material": np.concatenate([head["material"], np.full(len(sheet.faces), HAIR)]).astype(np.int32),
+        "canonical": np.concatenate([canonical, sheet.points]),
+        "masks": np.concatenate([head["masks"], np.zeros((len(offsets), 4))]),
+        "occlusion": np.concatenate([head["occlusion"], np.full(len(offsets), 0.8)]),
+        "curtain_start": np.array(count, dtype=np.int32),
     }

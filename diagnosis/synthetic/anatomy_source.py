@@ -20,12 +20,11 @@ SKIN, EYE, HAIR, TEETH, LASH, MOUTH = range(6)
 BODY_VERTICES = 13380
 EYE_BALLS = (tuple(range(14670, 14742)), tuple(range(14598, 14670)))  # left in the picture first
 _HELPERS = {
-    "helper-r-eye": EYE, "helper-l-eye": EYE, "helper-hair": HAIR, "helper-upper-teeth": TEETH,
+    "helper-r-eye": EYE, "helper-l-eye": EYE, "helper-upper-teeth": TEETH,
     "helper-lower-teeth": TEETH, "helper-l-eyelashes-1": LASH, "helper-l-eyelashes-2": LASH,
     "helper-r-eyelashes-1": LASH, "helper-r-eyelashes-2": LASH, "helper-tongue": MOUTH, "body": SKIN,
 }  # fmt: skip
 _MASKS = ("mpfb_lips.jpg", "mpfb_eyelids.jpg", "mpfb_inside-mouth.jpg", "mpfb_ears.jpg")
-HAIR_FRONT_METRES = -0.095  # the hair helper is cut here, so that no strand hangs over the eyes
 _OCCLUSION_RAYS = 96
 _OCCLUSION_REACH_METRES = 0.12
 
@@ -149,13 +148,6 @@ def vertex_masks(model: Any) -> Array:
     return masks
 
 
-def covers_face(template: Array, corners: IndexArray, material: IndexArray) -> npt.NDArray[np.bool_]:
-    """(f,) bool: triangles of the hair helper that hang in front of the face."""
-    front = np.any(template[corners][:, :, 1] < HAIR_FRONT_METRES, axis=1)
-    covering: npt.NDArray[np.bool_] = front & (material == HAIR)
-    return covering
-
-
 def landmark_vertices(template: Array, lips: Array) -> list[int]:
     """Vertices of pupil left/right in the picture, nose tip, mouth corners, chin."""
     body = template[:BODY_VERTICES]
@@ -176,7 +168,7 @@ def ambient_occlusion(vertices: Array, faces: npt.NDArray[np.int32], material: I
     """(v,) float64: share of rays over each vertex's hemisphere that leave the template unhindered."""
     import warp as wp
 
-    solid = faces[(material != HAIR) & (material != LASH)]
+    solid = faces[material != LASH]
     mesh = wp.Mesh(wp.array(vertices, dtype=wp.vec3, device="cpu"),
                    wp.array(solid.reshape(-1), dtype=wp.int32, device="cpu"))
     directions = _sphere_directions(_OCCLUSION_RAYS)

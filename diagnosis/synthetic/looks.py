@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diagnosis.synthetic.anatomy import EYE, HAIR, LASH, MOUTH, SKIN, TEETH, HeadPack
+from diagnosis.synthetic.curtain import COLUMNS, ROWS, row_heights
 from diagnosis.synthetic.features import TRAIT_INDEX
 from diagnosis.synthetic.people import Person, stream
 from diagnosis.synthetic.photos import PhotoSpec
@@ -55,35 +56,49 @@ def hair_style(person: Person, photo: PhotoSpec) -> str:
     return person.appearance.hair_length
 
 
+def has_curtain(person: Person, photo: PhotoSpec) -> bool:
+    """Long hair, and medium hair of girls and women, falls in a sheet."""
+    style = hair_style(person, photo)
+    return style == "long" or (style == "medium" and person.sex > 0.5)
+
+
 def shown_materials(person: Person, photo: PhotoSpec) -> npt.NDArray[np.int32]:
     """(7,) int32: which materials are drawn; the last entry names the one that is seen from both sides."""
     shown = np.zeros(7, dtype=np.int32)
     shown[[SKIN, EYE, TEETH, MOUTH]] = 1
     shown[LASH] = 0
-    shown[HAIR] = 0
+    shown[HAIR] = int(has_curtain(person, photo))
     shown[6] = HAIR
     return shown
 
 
 def dress(pack: HeadPack, shape: Array, person: Person, photo: PhotoSpec, scale: float) -> Array:
-    """(v, 3) m: the shape with hair raised over the scalp and clothing over the shoulders."""
-    volume = {"cropped": 0.03, "short": 0.10, "medium": 0.17, "long": 0.12}[hair_style(person, photo)]
+    """(v, 3) m: the shape with hair raised over the scalp, and long hair cut to its length."""
+    style = hair_style(person, photo)
+    volume = {"cropped": 0.03, "short": 0.085, "medium": 0.12, "long": 0.075}[style]
     volume *= person.appearance.hair_volume * hair_density(person, photo) ** 2
-    canonical = pack.canonical
-    raised = scalp_weight(canonical, pack.masks[:, 3]) * volume * scale
+    raised = scalp_weight(pack.canonical, pack.masks[:, 3]) * volume * scale
+    raised[int(pack.curtain_start) :] = 0.0
     head_centre = shape[pack.landmark_vertices[:2]].mean(axis=0) + np.array([0.0, 0.8, 0.25]) * scale
     outward = shape - head_centre
     outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-9)
-    body = np.arange(len(shape)) < np.sum(canonical[:, 0] < 9.0)
-    dressed: Array = shape + np.where(body, raised, 0.0)[:, None] * outward
+    dressed: Array = shape + raised[:, None] * outward
+    _cut_curtain(dressed[int(pack.curtain_start) :], 0.575 if style == "long" else 0.63)
     return dressed
+
+
+def _cut_curtain(sheet: Array, end: float) -> None:
+    """Folds every row of the sheet below a height onto the last row that stays; in place."""
+    rows = sheet.reshape(ROWS, COLUMNS, 3)
+    last = int(np.flatnonzero(row_heights() >= end - 1e-9)[-1])
+    rows[last + 1 :] = rows[last]
 
 
 def scalp_weight(canonical: Array, ear: Array) -> Array:
     """(v,) in [0, 1]: how far hair lifts off the scalp at each vertex; 0 on the face and ears."""
     angle = np.arctan2(np.abs(canonical[:, 0]), -(canonical[:, 1] + 0.055))
     heights = np.interp(angle, [0.0, 0.5, 0.75, 1.15, 1.5, 1.7, 2.3, np.pi],
-                        [0.806, 0.800, 0.794, 0.722, 0.706, 0.700, 0.645, 0.642])
+                        [0.800, 0.794, 0.788, 0.716, 0.700, 0.694, 0.640, 0.637])
     weight = np.clip((canonical[:, 2] - heights + 0.002) / 0.035, 0.0, 1.0)
     lifted: Array = weight * (2.0 - weight) * (1.0 - np.clip(ear * 3.0, 0.0, 1.0))
     return lifted
@@ -110,7 +125,7 @@ def look_of(person: Person, photo: PhotoSpec) -> dict[str, object]:
         "brow_thickness": 0.0042 * float(np.clip(1.0 + 0.65 * thickness, 0.4, 2.2)), "brow_arch": arch,
         "synophrys": float(np.clip(trait(person, "synophrys"), 0.0, 1.3)),
         "hair_colour": tuple(hair), "hair_density": hair_density(person, photo), "hair_gloss": 0.06,
-        "hairline": 0.013 * trait(person, "hairline-up") + 0.004 * (photo.age < 2.0),
+        "hairline": 0.013 * trait(person, "hairline-up") - 0.020 * own.fringe * (photo.age > 2.0) + 0.004 * (photo.age < 2.0),
         "recession": old * (1.0 if person.sex < 0.5 else 0.2) + 0.5 * (photo.age < 1.0),
         "iris": tuple(_blend(_IRIS, own.eye_shade)), "pupil": float(rng.uniform(0.15, 0.22)),
         "gaze": photo.gaze, "cloth_colour": photo.cloth, "neckline": photo.neckline,

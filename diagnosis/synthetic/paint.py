@@ -10,26 +10,29 @@ import numpy.typing as npt
 import warp as wp
 
 from diagnosis.synthetic import raster
-from diagnosis.synthetic.anatomy import HeadPack
+from diagnosis.synthetic.anatomy import load_head
 from diagnosis.synthetic.surface import Look
 
+SUPERSAMPLING = 2  # shade_kernel is written for 2 × 2
 _NOISE_SIDE = 512
 _NOISE_SEED = 20240613
 
 
 @lru_cache(maxsize=1)
-def _static(pack_id: int) -> dict[str, Any]:
-    from diagnosis.synthetic.anatomy import load_head
-
+def _static() -> Any:
     pack = load_head()
-    return {
-        "faces": wp.array(pack.faces, dtype=wp.int32, device="cpu"),
-        "material": wp.array(pack.material, dtype=wp.int32, device="cpu"),
-        "canonical": wp.array(pack.canonical.astype(np.float32), dtype=wp.vec3, device="cpu"),
-        "masks": wp.array(pack.masks.astype(np.float32), dtype=wp.vec4, device="cpu"),
-        "occlusion": wp.array(pack.occlusion.astype(np.float32), dtype=wp.float32, device="cpu"),
-        "noise": wp.array(noise_texture(), dtype=wp.vec4, device="cpu"),
-    }
+    head = raster.Head()
+    head.faces = wp.array(pack.faces, dtype=wp.int32, device="cpu")
+    head.material = wp.array(pack.material, dtype=wp.int32, device="cpu")
+    head.canonical = _vectors(pack.canonical, wp.vec3)
+    head.masks = _vectors(pack.masks, wp.vec4)
+    head.occlusion = _vectors(pack.occlusion, wp.float32)
+    head.noise = _vectors(noise_texture(), wp.vec4)
+    return head
+
+
+def _vectors(values: npt.NDArray[Any], kind: Any) -> Any:
+    return wp.array(values.astype(np.float32), dtype=kind, device="cpu")
 
 
 def noise_texture() -> npt.NDArray[np.float32]:
@@ -53,32 +56,36 @@ def noise_texture() -> npt.NDArray[np.float32]:
 
 
 def paint(
-    pack: HeadPack,
     posed: npt.NDArray[np.float64],
     screen: npt.NDArray[np.float64],
     look: dict[str, object],
     shown: npt.NDArray[np.int32],
-    side: int,
-    supersampling: int,
+    size: int,
 ) -> npt.NDArray[np.float32]:
-    """posed (v, 3) m, screen (v, 3) px of the final picture → (side/s, side/s, 3) float32 linear light."""
-    static = _static(0)
-    scaled = (screen * np.array([supersampling, supersampling, 1.0])).astype(np.float32)
-    points = wp.array(posed.astype(np.float32), dtype=wp.vec3, device="cpu")
+    """posed (v, 3) m, screen (v, 3) px of the photo → (size, size, 3) float32 linear light."""
+    head = _static()
     normals = wp.zeros(len(posed), dtype=wp.vec3, device="cpu")
-    wp.launch(raster.normals_kernel, dim=1, device="cpu", inputs=[points, static["faces"]], outputs=[normals])
+    wp.launch(raster.normals_kernel, dim=1, device="cpu", inputs=[_vectors(posed, wp.vec3), head.faces],
+              outputs=[normals])
+    owner, weights = _rasterise(screen * np.array([SUPERSAMPLING, SUPERSAMPLING, 1.0]), shown,
+                                size * SUPERSAMPLING)
+    picture = wp.empty((size, size), dtype=wp.vec3, device="cpu")
+    wp.launch(raster.shade_kernel, dim=(size, size), device="cpu",
+              inputs=[owner, weights, normals, head, _look_struct(look)], outputs=[picture])
+    light: npt.NDArray[np.float32] = picture.numpy()
+    return light
+
+
+def _rasterise(screen: npt.NDArray[np.float64], shown: npt.NDArray[np.int32], side: int) -> tuple[Any, Any]:
+    """screen (v, 3) px → owner (side, side) int32, −1 where nothing is; weights (side, side) vec2."""
+    head = _static()
     depth = wp.full((side, side), 1.0e9, dtype=wp.float32, device="cpu")
     owner = wp.full((side, side), -1, dtype=wp.int32, device="cpu")
-    weights = wp.zeros((side, side), dtype=wp.vec2, device="cpu")
+    weights = wp.empty((side, side), dtype=wp.vec2, device="cpu")
     wp.launch(raster.raster_kernel, dim=1, device="cpu",
-              inputs=[wp.array(scaled, dtype=wp.vec3, device="cpu"), static["faces"], static["material"],
+              inputs=[_vectors(screen, wp.vec3), head.faces, head.material,
                       wp.array(shown, dtype=wp.int32, device="cpu")], outputs=[depth, owner, weights])
-    picture = wp.zeros((side, side), dtype=wp.vec3, device="cpu")
-    wp.launch(raster.shade_kernel, dim=(side, side), device="cpu",
-              inputs=[owner, weights, static["faces"], static["material"], normals, static["canonical"],
-                      static["masks"], static["occlusion"], _look_struct(look), static["noise"]],
-              outputs=[picture])
-    return _shrink(picture.numpy(), supersampling)
+    return owner, weights
 
 
 def _look_struct(look: dict[str, object]) -> Any:
@@ -86,12 +93,3 @@ def _look_struct(look: dict[str, object]) -> Any:
     for name, value in look.items():
         setattr(struct, name, value)
     return struct
-
-
-def _shrink(picture: npt.NDArray[np.float32], factor: int) -> npt.NDArray[np.float32]:
-    side = picture.shape[0] // factor
-    total = np.zeros((side, side, 3), dtype=np.float32)
-    for dy in range(factor):
-        for dx in range(factor):
-            total += picture[dy::factor, dx::factor]
-    return total / np.float32(factor * factor)

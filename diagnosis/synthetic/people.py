@@ -85,6 +85,7 @@ class Appearance:
     freckles: float
     flush: float
     stubble: float
+    fringe: float
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,7 @@ def _draw_appearance(rng: np.random.Generator, sex: float) -> Appearance:
         freckles=float(rng.uniform(0.2, 1.0) * fair if rng.uniform() < 0.3 else 0.0),
         flush=float(rng.uniform(0.2, 1.0)),
         stubble=float(max(0.0, rng.normal(0.25, 0.3)) if sex < 0.5 else 0.0),
+        fringe=float(rng.uniform(0.5, 1.0) if rng.uniform() < 0.25 else 0.0),
     )
 
 

@@ -127,9 +127,9 @@ def light(albedo: wp.vec3, n: wp.vec3, occlusion: float, gloss: float, sharp: fl
 
 
 @wp.func
-def face_surface(p: wp.vec3, n: wp.vec3, mask: wp.vec4, occlusion: float, look: Look,
+def face_surface(p: wp.vec3, angle: float, n: wp.vec3, mask: wp.vec4, occlusion: float, look: Look,
                  noise: wp.array2d(dtype=wp.vec4)) -> wp.vec3:
-    skin = skin_colour(p, mask, look, noise)
+    skin = skin_colour(p, angle, mask, look, noise)
     if mask[0] > 0.2 or mask[2] > 0.2:
         skin = lip_colour(skin, p, mask, look, noise)
     pores = tile(noise, p[0] * 38.0 + look.noise_shift[0], p[2] * 38.0 + look.noise_shift[1])
@@ -148,22 +148,23 @@ def surface(kind: int, p: wp.vec3, n: wp.vec3, mask: wp.vec4, occlusion: float, 
             noise: wp.array2d(dtype=wp.vec4)) -> wp.vec3:
     if kind == 1:
         white = eye_colour(p, look, noise)
-        lidded = wp.clamp(occlusion * 1.5 + 0.12, 0.0, 1.0)
+        lidded = wp.clamp(occlusion * 1.6 + 0.30, 0.0, 1.0)
         return light(white, n, lidded, 0.55, 160.0, 0.25, look)
     if kind == 3:
         return light(wp.vec3(0.62, 0.57, 0.48), n, occlusion, 0.15, 30.0, 0.3, look)
     if kind == 5:
         return light(wp.vec3(0.30, 0.09, 0.08), n, occlusion * 0.5, 0.1, 20.0, 0.3, look)
+    angle = wp.atan2(p[0], -(p[1] + 0.055))
     cloth = float(0.0)
     hair = float(1.0)
     if kind != 2:
         cloth = cloth_cover(p, look)
-        hair = hair_cover(p, mask[3], look, noise)
+        hair = hair_cover(p, angle, mask[3], look, noise)
     colour = wp.vec3(0.0, 0.0, 0.0)
     if cloth < 1.0 and hair < 1.0:
-        colour = face_surface(p, n, mask, occlusion, look, noise)
+        colour = face_surface(p, angle, n, mask, occlusion, look, noise)
     if cloth < 1.0 and hair > 0.0:
-        fine = strand(p, look, noise)
+        fine = strand(p, angle, look, noise)
         tint = look.hair_colour * (0.55 + 0.9 * fine)
         tress = light(tint, n, occlusion, look.hair_gloss * (0.3 + fine), 10.0, 0.2, look)
         colour = colour * (1.0 - hair) + tress * hair
@@ -174,37 +175,82 @@ def surface(kind: int, p: wp.vec3, n: wp.vec3, mask: wp.vec4, occlusion: float, 
     return colour
 
 
+@wp.struct
+class Head:
+    """What stays the same for every photo: triangles with material, and what is known at each vertex."""
+
+    faces: wp.array2d(dtype=wp.int32)
+    material: wp.array(dtype=wp.int32)
+    canonical: wp.array(dtype=wp.vec3)
+    masks: wp.array(dtype=wp.vec4)
+    occlusion: wp.array(dtype=float)
+    noise: wp.array2d(dtype=wp.vec4)
+
+
+@wp.func
+def sample(y: int, x: int, f: int, weight: wp.vec2, side: float, normals: wp.array(dtype=wp.vec3), head: Head,
+           look: Look) -> wp.vec3:
+    """Colour of one sub-pixel that shows triangle f, or the background where f < 0."""
+    if f < 0:
+        return background((float(x) + 0.5) / side, (float(y) + 0.5) / side, look, head.noise)
+    u = weight[0]
+    v = weight[1]
+    w = 1.0 - u - v
+    i = head.faces[f, 0]
+    j = head.faces[f, 1]
+    k = head.faces[f, 2]
+    n = wp.normalize(normals[i] * w + normals[j] * u + normals[k] * v)
+    if n[1] > 0.0 and head.material[f] == 2:
+        n = -n
+    p = head.canonical[i] * w + head.canonical[j] * u + head.canonical[k] * v
+    mask = head.masks[i] * w + head.masks[j] * u + head.masks[k] * v
+    open = head.occlusion[i] * w + head.occlusion[j] * u + head.occlusion[k] * v
+    return surface(head.material[f], p, n, mask, open, look, head.noise)
+
+
+@wp.func
+def is_detailed(f: int, head: Head) -> bool:
+    """Eyes, lips, brows: every sub-pixel counts there."""
+    if head.material[f] != 0:
+        return True
+    i = head.faces[f, 0]
+    p = head.canonical[i]
+    if p[1] > -0.085:
+        return False
+    brow = p[2] > 0.737 and p[2] < 0.768
+    eye = p[2] > 0.712 and p[2] <= 0.737 and wp.abs(p[0]) > 0.008
+    return brow or eye or head.masks[i][0] > 0.1
+
+
 @wp.kernel
 def shade_kernel(
     owner: wp.array2d(dtype=wp.int32),
     weights: wp.array2d(dtype=wp.vec2),
-    faces: wp.array2d(dtype=wp.int32),
-    material: wp.array(dtype=wp.int32),
     normals: wp.array(dtype=wp.vec3),
-    canonical: wp.array(dtype=wp.vec3),
-    masks: wp.array(dtype=wp.vec4),
-    occlusion: wp.array(dtype=float),
+    head: Head,
     look: Look,
-    noise: wp.array2d(dtype=wp.vec4),
     picture: wp.array2d(dtype=wp.vec3),
 ):
-    y, x = wp.tid()
-    f = owner[y, x]
-    if f < 0:
-        across = (float(x) + 0.5) / float(owner.shape[1])
-        down = (float(y) + 0.5) / float(owner.shape[0])
-        picture[y, x] = background(across, down, look, noise)
-    else:
-        u = weights[y, x][0]
-        v = weights[y, x][1]
-        w = 1.0 - u - v
-        i = faces[f, 0]
-        j = faces[f, 1]
-        k = faces[f, 2]
-        n = wp.normalize(normals[i] * w + normals[j] * u + normals[k] * v)
-        if n[1] > 0.0 and material[f] == 2:
-            n = -n
-        p = canonical[i] * w + canonical[j] * u + canonical[k] * v
-        mask = masks[i] * w + masks[j] * u + masks[k] * v
-        open = occlusion[i] * w + occlusion[j] * u + occlusion[k] * v
-        picture[y, x] = surface(material[f], p, n, mask, open, look, noise)
+    """One pixel of the photo from 2 × 2 sub-pixels: all four at edges and details, two on plain surfaces."""
+    row, column = wp.tid()
+    y = row * 2
+    x = column * 2
+    side = float(owner.shape[1])
+    a = owner[y, x]
+    b = owner[y, x + 1]
+    c = owner[y + 1, x]
+    d = owner[y + 1, x + 1]
+    if a < 0 and b < 0 and c < 0 and d < 0:
+        picture[row, column] = sample(y, x, -1, weights[y, x], side, normals, head, look)
+        return
+    plain = a >= 0 and b >= 0 and c >= 0 and d >= 0
+    if plain:
+        plain = not is_detailed(a, head) and not is_detailed(d, head)
+    total = sample(y, x, a, weights[y, x], side, normals, head, look)
+    total += sample(y + 1, x + 1, d, weights[y + 1, x + 1], side, normals, head, look)
+    if plain:
+        picture[row, column] = total * 0.5
+        return
+    total += sample(y, x + 1, b, weights[y, x + 1], side, normals, head, look)
+    total += sample(y + 1, x, c, weights[y + 1, x], side, normals, head, look)
+    picture[row, column] = total * 0.25

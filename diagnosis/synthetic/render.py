@@ -37,7 +37,6 @@ from diagnosis.synthetic.photos import PhotoSpec
 Array = npt.NDArray[np.float64]
 
 PARAMETER_NAMES: tuple[str, ...] = (*FACIAL_CHANGES, *TRAITS, "age", "sex", "weight", "skin-tone")
-SUPERSAMPLING = 2
 
 
 @dataclass(frozen=True)
@@ -96,8 +95,8 @@ def _render_one(
     pose = camera.place(landmarks, photo, scale, size)
     posed = pose.turn(np.concatenate([dressed, landmarks]), np.concatenate([pack.canonical, pose.anchors]))
     screen = pose.project(posed)
-    picture = paint.paint(pack, posed[: len(dressed)], screen[: len(dressed)], looks.look_of(person, photo),
-                          looks.shown_materials(person, photo), size * SUPERSAMPLING, SUPERSAMPLING)
+    picture = paint.paint(posed[: len(dressed)], screen[: len(dressed)], looks.look_of(person, photo),
+                          looks.shown_materials(person, photo), size)
     pixels = camera.develop(picture, photo)
     truth = screen[len(dressed) :][:5, :2].astype(np.float32)
     return RenderedPhoto(pixels, truth, parameter_vector(person, photo))

@@ -49,14 +49,13 @@ class Look:
 
 @wp.func
 def tile(noise: wp.array2d(dtype=wp.vec4), u: float, v: float) -> wp.vec4:
-    """Bilinear look-up in a texture that repeats with period 1."""
-    size = float(noise.shape[0])
-    x = (u - wp.floor(u)) * size
-    y = (v - wp.floor(v)) * size
-    x0 = int(x) % noise.shape[0]
-    y0 = int(y) % noise.shape[0]
-    x1 = (x0 + 1) % noise.shape[0]
-    y1 = (y0 + 1) % noise.shape[0]
+    """Bilinear look-up in a 512 × 512 texture that repeats with period 1."""
+    x = (u - wp.floor(u)) * 512.0
+    y = (v - wp.floor(v)) * 512.0
+    x0 = int(x) & 511
+    y0 = int(y) & 511
+    x1 = (x0 + 1) & 511
+    y1 = (y0 + 1) & 511
     fx = x - wp.floor(x)
     fy = y - wp.floor(y)
     upper = noise[y0, x0] * (1.0 - fx) + noise[y0, x1] * fx
@@ -76,10 +75,9 @@ def spot(dx: float, dz: float, rx: float, rz: float) -> float:
 
 
 @wp.func
-def hairline_height(p: wp.vec3, look: Look) -> float:
+def hairline_height(angle: float, look: Look) -> float:
     """Height of the hair's edge in the direction of p, from forehead over temple and ear to the nape."""
-    angle = wp.atan2(wp.abs(p[0]), -(p[1] + 0.055))
-    front = 0.806 + look.hairline + look.recession * ramp(0.25, 0.55, angle) * 0.02
+    front = 0.800 + look.hairline + look.recession * ramp(0.25, 0.55, angle) * 0.02
     height = front - 0.012 * ramp(0.35, 0.75, angle)
     height -= 0.075 * ramp(0.72, 1.15, angle)
     height -= 0.015 * ramp(1.15, 1.5, angle)
@@ -88,18 +86,21 @@ def hairline_height(p: wp.vec3, look: Look) -> float:
 
 
 @wp.func
-def hair_cover(p: wp.vec3, ear: float, look: Look, noise: wp.array2d(dtype=wp.vec4)) -> float:
-    angle = wp.atan2(p[0], -(p[1] + 0.055))
+def hair_cover(p: wp.vec3, angle: float, ear: float, look: Look, noise: wp.array2d(dtype=wp.vec4)) -> float:
+    height = p[2] - hairline_height(wp.abs(angle), look)
+    if height < -0.015 or ear > 0.6:
+        return 0.0
+    if height > 0.025 and look.hair_density > 0.95:
+        return 1.0 - ramp(0.2, 0.6, ear)
     ragged = tile(noise, angle * 2.6 + look.noise_shift[0], p[2] * 2.2 + look.noise_shift[1])
-    above = p[2] - hairline_height(p, look) + (ragged[3] - 0.5) * 0.016 + (ragged[1] - 0.5) * 0.008
+    above = height + (ragged[3] - 0.5) * 0.016 + (ragged[1] - 0.5) * 0.008
     cover = ramp(-0.004, 0.009, above) * (1.0 - ramp(0.2, 0.6, ear))
     thin = wp.clamp(look.hair_density * 1.6 + (ragged[3] - 0.7) * (1.2 - look.hair_density), 0.0, 1.0)
     return cover * wp.where(look.hair_density > 0.95, 1.0, thin)
 
 
 @wp.func
-def strand(p: wp.vec3, look: Look, noise: wp.array2d(dtype=wp.vec4)) -> float:
-    angle = wp.atan2(p[0], -(p[1] + 0.055))
+def strand(p: wp.vec3, angle: float, look: Look, noise: wp.array2d(dtype=wp.vec4)) -> float:
     wave = tile(noise, angle * 0.4 + look.noise_shift[1], p[2] * 2.0)[2] - 0.5
     fine = tile(noise, (angle + wave * 0.25) * 1.9 + look.noise_shift[0], p[2] * 1.3 + look.noise_shift[1])[3]
     broad = tile(noise, (angle + wave * 0.35) * 0.6, p[2] * 0.8 + look.noise_shift[0])[3]
@@ -112,7 +113,7 @@ def brow_cover(p: wp.vec3, look: Look, noise: wp.array2d(dtype=wp.vec4)) -> floa
         return 0.0
     x = wp.abs(p[0])
     t = (x - 0.0125) / 0.043
-    line = 0.7465 + look.brow_height + (0.0085 + 0.004 * look.brow_arch) * wp.sin(wp.clamp(t, 0.0, 1.0) * 2.4) - 0.0045 * t
+    line = 0.7478 + look.brow_height + (0.0058 + 0.0045 * look.brow_arch) * wp.sin(wp.clamp(t, 0.0, 1.0) * 2.4) - 0.0042 * t
     half_width = look.brow_thickness * (1.0 - 0.62 * wp.clamp(t, 0.0, 1.2)) + 0.0007
     across = wp.abs(p[2] - line) / half_width
     inner = ramp(-0.10 - 0.35 * look.synophrys, 0.06 - 0.35 * look.synophrys, t)
@@ -125,8 +126,8 @@ def brow_cover(p: wp.vec3, look: Look, noise: wp.array2d(dtype=wp.vec4)) -> floa
 
 @wp.func
 def cloth_cover(p: wp.vec3, look: Look) -> float:
-    front = ramp(-0.02, -0.10, p[1])
-    edge_height = look.neckline - 0.030 * front + 0.10 * wp.max(wp.abs(p[0]) - 0.075, 0.0)
+    dip = (1.0 - ramp(0.015, 0.075, wp.abs(p[0]))) * ramp(-0.005, -0.045, p[1])
+    edge_height = look.neckline - 0.028 * dip + 0.6 * wp.max(wp.abs(p[0]) - 0.085, 0.0)
     return 1.0 - ramp(edge_height - 0.0012, edge_height + 0.0012, p[2])
 
 
@@ -138,6 +139,14 @@ def lip_colour(skin: wp.vec3, p: wp.vec3, mask: wp.vec4, look: Look, noise: wp.a
     seam = spot(0.0, p[2] - 0.6625, 1.0, 0.0009) * ramp(0.3, 0.8, mask[0])
     inside = ramp(0.3, 0.8, mask[2])
     return colour * (1.0 - 0.45 * seam) * (1.0 - 0.8 * inside)
+
+
+@wp.func
+def freckled(skin: wp.vec3, p: wp.vec3, u: float, front: float, look: Look, noise: wp.array2d(dtype=wp.vec4)) -> wp.vec3:
+    speckle = tile(noise, u * 15.0, p[2] * 15.0 + look.noise_shift[0])[1]
+    place = front * (1.0 - ramp(0.72, 0.78, p[2])) * ramp(0.66, 0.69, p[2])
+    dots = look.freckles * ramp(0.66, 0.76, speckle) * place
+    return wp.cw_mul(skin, wp.vec3(1.0 - 0.25 * dots, 1.0 - 0.38 * dots, 1.0 - 0.48 * dots))
 
 
 @wp.func
@@ -161,26 +170,29 @@ def wrinkled(skin: wp.vec3, p: wp.vec3, x: float, cloud: float, front: float, lo
 
 
 @wp.func
-def skin_colour(p: wp.vec3, mask: wp.vec4, look: Look, noise: wp.array2d(dtype=wp.vec4)) -> wp.vec3:
-    angle = wp.atan2(p[0], -(p[1] + 0.055))
+def skin_colour(p: wp.vec3, angle: float, mask: wp.vec4, look: Look, noise: wp.array2d(dtype=wp.vec4)) -> wp.vec3:
     u = angle * 0.1
     low = tile(noise, u * 3.0 + look.noise_shift[0], p[2] * 3.0 + look.noise_shift[1])
     fine = tile(noise, u * 24.0 + look.noise_shift[1], p[2] * 24.0 + look.noise_shift[0])
     x = wp.abs(p[0])
     front = ramp(-0.07, -0.12, p[1])
-    cheek = spot(x - 0.042, p[2] - 0.688, 0.022, 0.020)
-    nose = spot(x, p[2] - 0.692, 0.012, 0.012)
-    chin = spot(x, p[2] - 0.632, 0.018, 0.010)
-    red = look.flush * (front * (cheek + 0.9 * nose + 0.35 * chin) + 0.8 * mask[3] + 0.25 * (low[2] - 0.5))
+    red = 0.8 * mask[3] + 0.25 * (low[2] - 0.5)
+    shadow = float(0.0)
+    if front > 0.0:
+        cheek = spot(x - 0.042, p[2] - 0.688, 0.022, 0.020)
+        nose = spot(x, p[2] - 0.692, 0.012, 0.012)
+        chin = spot(x, p[2] - 0.632, 0.018, 0.010)
+        red += front * (cheek + 0.9 * nose + 0.35 * chin)
+        hollow = spot(x - 0.029, p[2] - 0.7125, 0.015, 0.0045)
+        lid = spot(x - 0.031, p[2] - 0.7385, 0.017, 0.0045)
+        shadow = front * (hollow * (0.5 + look.wrinkles) + lid * 0.8)
+    red = red * look.flush
     colour = wp.cw_mul(look.skin, wp.vec3(1.0 + 0.10 * red, 1.0 - 0.22 * red, 1.0 - 0.20 * red))
     colour = colour * (1.0 + 0.10 * (low[1] - 0.5) + 0.10 * (fine[0] - 0.5) * (0.5 + look.blotches))
-    hollow = front * spot(x - 0.029, p[2] - 0.7125, 0.015, 0.0045)
-    lid = front * spot(x - 0.031, p[2] - 0.7385, 0.017, 0.0045)
-    colour = wp.cw_mul(colour, wp.vec3(1.0, 1.0, 1.0) - wp.vec3(0.14, 0.20, 0.17) * (hollow * (0.5 + look.wrinkles) + lid * 0.8))
+    colour = wp.cw_mul(colour, wp.vec3(1.0 - 0.14 * shadow, 1.0 - 0.20 * shadow, 1.0 - 0.17 * shadow))
     colour = colour * (1.0 - 0.75 * ramp(0.15, 0.9, mask[1]))
-    speckle = tile(noise, u * 15.0, p[2] * 15.0 + look.noise_shift[0])[1]
-    dots = look.freckles * ramp(0.66, 0.76, speckle) * front * (1.0 - ramp(0.72, 0.78, p[2])) * ramp(0.66, 0.69, p[2])
-    colour = wp.cw_mul(colour, wp.vec3(1.0 - 0.25 * dots, 1.0 - 0.38 * dots, 1.0 - 0.48 * dots))
+    if look.freckles > 0.0:
+        colour = freckled(colour, p, u, front, look, noise)
     if look.stubble > 0.0 and p[2] < 0.70:
         colour = bearded(colour, p, x, fine[1], look)
     if look.wrinkles > 0.0 and p[2] > 0.70:
@@ -201,7 +213,7 @@ def eye_colour(p: wp.vec3, look: Look, noise: wp.array2d(dtype=wp.vec4)) -> wp.v
     iris = iris * (1.0 + 0.5 * (1.0 - ramp(look.pupil, look.pupil + 0.12, angle)))
     vein = tile(noise, p[0] * 14.0 + look.noise_shift[1], p[2] * 40.0)[1]
     corner = wp.abs(d[0])
-    white = wp.vec3(0.66, 0.62, 0.60) * (1.0 - 0.12 * corner)
+    white = wp.vec3(0.80, 0.76, 0.74) * (1.0 - 0.12 * corner)
     white = white - wp.vec3(0.02, 0.09, 0.09) * ramp(0.55, 0.75, vein) * (0.3 + corner)
     t = ramp(radius - 0.035, radius + 0.035, angle)
     colour = iris * (1.0 - t) + white * t
