@@ -36,7 +36,8 @@ class Backbone(nn.Module):
 
 def scale_pixels(pixels: Tensor) -> Tensor:
     """pixels (b, 112, 112, 3) uint8 RGB → (b, 3, 112, 112) float32 in [-1, 1], the input of a trunk."""
-    return pixels.permute(0, 3, 1, 2).to(torch.float32).div(255).sub(0.5).div(0.5)
+    planes = pixels.permute(0, 3, 1, 2).contiguous()
+    return planes.to(torch.float32).div(255).sub(0.5).div(0.5)
 
 
 def _iresnet50() -> Backbone:

@@ -1,12 +1,14 @@
 """Aligned faces → embedding sets, by the ensemble of the registry (GestaltMatcher-Arc, arXiv 2211.06764).
 
 Straightforward would be one pass of a whole network per row. Here the views of a face go through a
-network as one batch, members with the same trunk share its pass (fine-tuning changes only the neck), and
-BatchNorms are folded into convolutions when the ensemble is built. The rows are the same to 1e-5.
+network as one batch, members with the same trunk share its pass (fine-tuning changes only the neck),
+BatchNorms are folded into convolutions when the ensemble is built, and a batch's channels lie next to
+each other in memory. The rows are the same to 1e-5.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +36,7 @@ class Optimisations:
     share_trunks: bool = True
     batch_views: bool = True
     fold: bool = True
+    channels_last: bool = True
 
 
 @dataclass(frozen=True)
@@ -86,12 +89,10 @@ class Ensemble:
 
     def _features(self, group: _TrunkGroup, face: PixelArray) -> Tensor:
         batch = view_batch(face[None], group.views)  # (v, 3, 112, 112)
-        if self._optimisations.fold:
-            batch = batch.contiguous(memory_format=torch.channels_last)
-        if self._optimisations.batch_views:
-            features: Tensor = group.trunk(batch)
-            return features
-        return torch.cat([group.trunk(one) for one in torch.split(batch, 1)])
+        memory = torch.channels_last if self._optimisations.channels_last else torch.contiguous_format
+        step = len(batch) if self._optimisations.batch_views else 1
+        parts = [group.trunk(part.contiguous(memory_format=memory)) for part in torch.split(batch, step)]
+        return torch.cat(parts)
 
 
 def load_ensemble(
@@ -139,6 +140,9 @@ def _trunk_group(
 ) -> _TrunkGroup:
     first = backbones[names[0]].eval()
     trunk = _folded_trunk(first) if optimisations.fold else first.trunk
+    if optimisations.channels_last:  # in a copy where the caller's network would change its strides
+        trunk = trunk if trunk is not first.trunk else copy.deepcopy(trunk)
+        trunk = trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     necks = {name: backbones[name].neck.eval() for name in names}
     views = tuple(dict.fromkeys(row.view for row in spec.rows if row.member in names))
     return _TrunkGroup(trunk, necks, views)
@@ -150,10 +154,9 @@ def _folded_trunk(backbone: Backbone) -> nn.Module:
     Weights with a tiny running variance make folding inexact; they are few, and then it is left out.
     """
     folded, count = fold_batch_norms(backbone.trunk)
-    folded = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     faces = view_batch(synthetic_faces(1), [View(flip=False, grey=False)])
     with torch.inference_mode():
         plain = unit_rows(backbone(faces))
-        fast = unit_rows(backbone.neck(folded(faces.contiguous(memory_format=torch.channels_last))))
+        fast = unit_rows(backbone.neck(folded(faces)))
     same = count > 0 and float((plain - fast).abs().max()) <= FOLDING_TOLERANCE
     return folded if same else backbone.trunk
