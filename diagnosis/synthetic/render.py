@@ -5,7 +5,8 @@
     parameter_vector(person, photo) -> (len(PARAMETER_NAMES),) float32, the regression target
 
 RenderedPhoto.pixels is (size, size, 3) uint8 RGB; landmarks (5, 2) float32 px: eye left and right in the
-picture, nose tip, mouth corner left and right; parameters as parameter_vector. Draw people with
+picture, nose tip, mouth corner left and right; parameters as parameter_vector. Pixel centres are whole
+numbers, as in phenotype.face.detect. Draw people with
 people.draw_person(seed, number, syndrome) and photos with photos.draw_photo(person, number, age).
 Every process that renders loads the head once (load_head, cached on disk) and keeps it; fork or spawn freely.
 A photo depends on nothing but (person, photo, size): not on the batch, the order or the process.
@@ -98,5 +99,5 @@ def _render_one(
     picture = paint.paint(posed[: len(dressed)], screen[: len(dressed)], looks.look_of(person, photo),
                           looks.shown_materials(person, photo), size)
     pixels = camera.develop(picture, photo)
-    truth = screen[len(dressed) :][:5, :2].astype(np.float32)
+    truth = (screen[len(dressed) :][:5, :2] - 0.5).astype(np.float32)
     return RenderedPhoto(pixels, truth, parameter_vector(person, photo))
