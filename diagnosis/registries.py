@@ -51,3 +51,5 @@ ranking_sources: Registry[RankingSource] = Registry("ranking source")
 case_panels: Registry[CasePanel] = Registry("case panel")
 ledger_lines: Registry[Callable[[dict[str, Any]], str]] = Registry("ledger line")
 navigation: Registry[Callable[[Any], list[tuple[str, str]]]] = Registry("navigation entry")
+# Called after keys were destroyed: drop whatever a process still holds in memory of erased photos.
+after_erasure: Registry[Callable[[], None]] = Registry("memory to forget")

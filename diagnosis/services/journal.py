@@ -1,0 +1,98 @@
+"""A file beside the keys that no restore of the database rolls back: what was erased, what was chosen.
+
+One JSON line per event in GESTALTWEB_KEYS/erasures.log, appended and synced. Data keys, ids of tiers and
+times only: nobody is named. `services.erasure` and `services.backup` replay it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import os
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+
+@dataclass(frozen=True)
+class Erased:
+    """A data key that was destroyed, with the blobs sealed under it."""
+
+    key: uuid.UUID
+    reason: str
+    blobs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a patient (named by data key) allowed at a moment."""
+
+    patient_key: uuid.UUID
+    tiers: frozenset[str]
+    at: dt.datetime
+
+
+def journal_file() -> Path:
+    return Path(settings.GESTALTWEB_KEYS) / "erasures.log"
+
+
+def _append(lines: Iterable[dict[str, Any]]) -> None:
+    text = "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines)
+    if not text:
+        return
+    journal_file().parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(journal_file(), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "a", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def erased_append(erased: Iterable[Erased]) -> None:
+    """Record destroyed keys; those already recorded are left out."""
+    known = {line.key for line in erased_lines()}
+    _append(
+        {"kind": "erased", "key": line.key.hex, "reason": line.reason, "blobs": list(line.blobs)}
+        for line in erased
+        if line.key not in known
+    )
+
+
+def chosen_append(chosen: Chosen) -> None:
+    """Record what a patient allows from now on."""
+    _append([{
+        "kind": "chosen", "key": chosen.patient_key.hex, "tiers": sorted(chosen.tiers),
+        "at": chosen.at.isoformat(),
+    }])  # fmt: skip
+
+
+def _lines(kind: str) -> list[dict[str, Any]]:
+    """Complete lines of one kind. A line cut off by a crash is the last one and is not counted."""
+    with contextlib.suppress(FileNotFoundError):
+        text = journal_file().read_text("utf-8")
+        complete = text[: text.rfind("\n") + 1].splitlines()
+        found: list[dict[str, Any]] = []
+        for line in complete:
+            with contextlib.suppress(json.JSONDecodeError):
+                found.append(json.loads(line))
+        return [line for line in found if line.get("kind") == kind]
+    return []
+
+
+def erased_lines() -> list[Erased]:
+    """All recorded erasures, oldest first."""
+    return [Erased(uuid.UUID(line["key"]), line["reason"], tuple(line["blobs"])) for line in _lines("erased")]
+
+
+def chosen_last() -> dict[uuid.UUID, Chosen]:
+    """The last recorded choice of each patient."""
+    last: dict[uuid.UUID, Chosen] = {}
+    for line in _lines("chosen"):
+        key = uuid.UUID(line["key"])
+        last[key] = Chosen(key, frozenset(line["tiers"]), dt.datetime.fromisoformat(line["at"]))
+    return last

@@ -1,0 +1,80 @@
+"""Replay: erasures that a crash left half done, and those that a restored backup has undone.
+
+Run `erasures_replay` at start and in the sweep, `choices_replay` after a restore.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from django.core.files.storage import default_storage
+
+from diagnosis import vault
+from diagnosis.models import Erasure, Patient, Photo
+from diagnosis.services.consent import narrowing_replay, withdrawal_replay
+from diagnosis.services.erasure import erasures_finish, photos_erase
+from diagnosis.services.journal import Erased, chosen_last, erased_append, erased_lines
+
+PORTION = 500  # SQLite limits the parameters of one query
+
+
+def erasures_known() -> list[Erased]:
+    """Every erasure that the database or the journal beside the keys knows."""
+    rows = Erasure.objects.order_by("id").values_list("key", "reason", "blobs")
+    known = {line.key: line for line in erased_lines()}
+    known.update({key: Erased(key, reason, tuple(blobs)) for key, reason, blobs in rows})
+    return list(known.values())
+
+
+def erasures_replay() -> int:
+    """Finish every erasure that is not finished; returns how many were not."""
+    known = erasures_known()
+    revived = _patients_revived(known) + _photos_revived(known)
+    unfinished = [line for line in known if _unfinished(line)]
+    if unfinished:
+        erasures_finish(unfinished)
+    return len(unfinished) + revived
+
+
+def choices_replay() -> int:
+    """After a restore: take back choices that patients had taken back since; returns how many patients."""
+    narrowed = 0
+    for key, chosen in chosen_last().items():
+        patient = Patient.objects.filter(key=key, state="given").first()
+        if patient is not None and vault.has_key(key):
+            narrowed += narrowing_replay(patient=patient, chosen=chosen)
+    return narrowed
+
+
+def erasures_remember() -> list[Erased]:
+    """Write every erasure the database knows into the journal, so that replacing it forgets none."""
+    known = erasures_known()
+    erased_append(known)
+    return known
+
+
+def _unfinished(line: Erased) -> bool:
+    return vault.has_key(line.key) or any(default_storage.exists(name) for name in line.blobs)
+
+
+def _patients_revived(known: list[Erased]) -> int:
+    """Withdraw again the patients whose key was erased but whose row says otherwise."""
+    revived = 0
+    for keys in _portions(known):
+        for patient in Patient.objects.filter(key__in=keys).exclude(state="withdrawn", sealed_identity=None):
+            withdrawal_replay(patient=patient)
+            revived += 1
+    return revived
+
+
+def _photos_revived(known: list[Erased]) -> int:
+    revived = 0
+    for keys in _portions(known):
+        if photos := list(Photo.objects.filter(key__in=keys)):
+            revived += photos_erase(photos=photos, reason="replayed")
+    return revived
+
+
+def _portions(known: list[Erased]) -> list[list[uuid.UUID]]:
+    keys = [line.key for line in known]
+    return [keys[start : start + PORTION] for start in range(0, len(keys), PORTION)]
