@@ -31,3 +31,7 @@ class GalleryError(PhenotypeError):
 
 class FormatError(PhenotypeError):
     """A file in an exchange format (encodings CSV, split CSV) that does not follow that format."""
+
+
+class CalibrationError(PhenotypeError):
+    """Held-out patients that cannot carry a calibration, or a calibration that is not this model's."""

@@ -133,7 +133,10 @@ def _present(splits: Splits, known: frozenset[str], name: str, skip: bool) -> Sp
         advice = "Encode them, or ask to leave missing images out"
         raise FormatError(f"{name} lacks {len(missing)} listed images ({some}). {advice}.")
     lists = (splits.frequent_gallery, splits.frequent_test, splits.rare_gallery, splits.rare_test)
-    return Splits(*(tuple(row for row in rows if row.image_id in known) for rows in lists))
+    kept = [tuple(row for row in rows if row.image_id in known) for rows in lists]
+    if not all(kept):
+        raise FormatError(f"{name} leaves one of the four lists without images. Encode the missing ones.")
+    return Splits(*kept)
 
 
 def _scenarios(encodings: Encodings, splits: Splits) -> Iterator[Scenario]:
@@ -150,6 +153,8 @@ def _scenarios(encodings: Encodings, splits: Splits) -> Iterator[Scenario]:
 
     yield scenario("F/F", splits.frequent_test, splits.frequent_gallery)
     for name in splits.rare_names:
+        if not any(row.split == name for row in splits.rare_test):
+            raise FormatError(f"Rare split {name!r} has no test image. Encode the missing ones.")
         rare_gallery = [row for row in splits.rare_gallery if row.split == name]
         rare_test = [row for row in splits.rare_test if row.split == name]
         both = [*splits.frequent_gallery, *rare_gallery]
