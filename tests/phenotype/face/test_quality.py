@@ -116,8 +116,10 @@ def test_each_limit_from_both_sides_as_detected(
 def test_measured_shift_of_the_landmarks_behind_the_limits(
     detector: FaceDetector, astronaut: PixelArray, astronaut_face: DetectedFace
 ) -> None:
-    """What the limits rest on: below the warning landmarks stay, at the refusal they have moved."""
+    """What the limits rest on: where nothing is said landmarks stay, at the refusal they have moved."""
     for code, degrade, fine, _, refused in STEPS:
+        if code == "too_bright":
+            continue  # refused for the skin that is lost, next test
         shifts = []
         for step in (fine, refused):
             copy = degrade(astronaut, step)
@@ -125,8 +127,14 @@ def test_measured_shift_of_the_landmarks_behind_the_limits(
             eyes = 42 * copy.shape[0] / 512
             truth = at_scale(astronaut_face, copy).landmarks
             shifts.append(np.abs(faces[0].landmarks - truth).max() / eyes if faces else np.inf)
-        assert shifts[0] < 0.1, code
-        assert shifts[1] > shifts[0] and shifts[1] > 0.1, code
+        assert shifts[0] < 0.1 < shifts[1], (code, shifts)
+
+
+def test_too_bright_means_that_most_of_the_face_is_lost(
+    astronaut: PixelArray, astronaut_face: DetectedFace
+) -> None:
+    crop = luma(align_face(lit(astronaut, 1.7), astronaut_face.landmarks).pixels)[34:106, 20:92]
+    assert (crop >= 245).mean() > 0.6
 
 
 def test_dark_skin_is_not_a_dark_photo(astronaut: PixelArray, astronaut_face: DetectedFace) -> None:
@@ -153,10 +161,13 @@ def test_blur_ignores_brightness_and_contrast(astronaut: PixelArray, astronaut_f
     assert blur_effect(np.full((72, 72), 90.0)) == 1.0
 
 
-def occluded(photo: PixelArray, paint: Callable[[ImageDraw.ImageDraw], None]) -> PixelArray:
+def occluded(photo: PixelArray, paint: Callable[[ImageDraw.ImageDraw], None], noise: float) -> PixelArray:
+    """photo under a painted cover that has a camera's noise, sigma in grey levels."""
     image = Image.fromarray(photo)
     paint(ImageDraw.Draw(image))
-    return np.asarray(image)
+    covered = np.asarray(image)
+    grain = np.random.default_rng(1).normal(0, noise, photo.shape) * (covered != photo).any(axis=2)[..., None]
+    return np.clip(covered + grain, 0, 255).astype(np.uint8)
 
 
 def ellipse(x: float, y: float, rx: float, ry: float, fill: tuple[int, int, int]) -> Callable[..., None]:
@@ -180,28 +191,29 @@ COVERS = {
 }
 
 
+@pytest.mark.parametrize("noise", [0.0, 3.0])
 @pytest.mark.parametrize("cover", COVERS)
 def test_covered_eyes_and_mouth_are_suspected(
-    detector: FaceDetector, astronaut: PixelArray, cover: str
+    detector: FaceDetector, astronaut: PixelArray, cover: str, noise: float
 ) -> None:
     paint, expected = COVERS[cover]
-    found = find_face(occluded(astronaut, paint), detector=detector)
+    found = find_face(occluded(astronaut, paint, noise), detector=detector)
     assert found.quality is not None and found.refusal is None  # a suspicion never refuses
     assert codes(found.quality) & {"eyes_covered", "mouth_covered"} == expected
 
 
-def test_uncovered_faces_of_a_hundred_people_are_hardly_ever_suspected(detector: FaceDetector) -> None:
-    """scikit-image's LFW subset: 100 grey faces of 25 × 25 px, enlarged so that the cascade sees them."""
+def test_uncovered_faces_are_not_suspected(detector: FaceDetector) -> None:
+    """scikit-image's LFW subset: every second of its 100 grey faces of 25 × 25 px, much enlarged."""
     suspected = refused = seen = 0
-    for face in skimage.data.lfw_subset()[:100:4]:
+    for face in skimage.data.lfw_subset()[:100:2]:
         grey = np.pad((face * 255).astype(np.uint8), 8, mode="edge")
         large = Image.fromarray(grey).resize((328, 328), Image.Resampling.BICUBIC)
         found = find_face(np.repeat(np.asarray(large)[..., None], 3, axis=2), detector=detector)
         seen += found.quality is not None
         refused += found.refusal is not None
         suspected += bool(found.quality and codes(found.quality) & {"eyes_covered", "mouth_covered"})
-    assert seen >= 24
-    assert refused <= 1 and suspected <= 1
+    assert seen == 50
+    assert refused == 0 and suspected == 0
 
 
 @pytest.mark.parametrize(
