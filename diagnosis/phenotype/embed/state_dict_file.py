@@ -24,6 +24,9 @@ ZIP_END_MAGIC = b"PK\x05\x06"
 ZIP_END_BYTES = 22  # an end of directory without a comment
 PICKLE_MAGIC = b"\x80"
 
+OLD_FORM_PICKLES = 5  # magic number, version, machine, the value, names of the tensors
+UNUSUAL_GLOBALS = frozenset({"STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4"})
+
 # All that a state dict of plain tensors needs.
 _STORAGES = ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
 ALLOWED_GLOBALS = frozenset(
@@ -81,7 +84,9 @@ def _pickle_in_zip(data: bytes, *, file_name: str) -> bytes:
             if len(pickles) != 1:
                 raise _damaged(file_name)
             return archive.read(pickles[0])
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
+    except WeightsRefused:
+        raise
+    except Exception as error:  # zipfile, too, raises a dozen types for damaged directories
         raise _damaged(file_name) from error
 
 
@@ -116,13 +121,20 @@ def _check_pickle(pickled: bytes, *, file_name: str) -> None:
 
 
 def _named_globals(pickled: bytes, *, file_name: str) -> Iterator[str]:
-    """Every 'module name' that the pickle asks for, and its way of asking where that is not plain."""
+    """Every 'module name' that the pickle asks for, and its way of asking where that is not plain.
+
+    The old file form is several pickles after each other, then the tensors' bytes.
+    """
+    stream = io.BytesIO(pickled)
     try:
-        for opcode, argument, _ in pickletools.genops(pickled):
-            if opcode.name == "GLOBAL":
-                yield str(argument)
-            elif opcode.name in {"STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4"}:
-                yield f"{opcode.name.lower()} {argument or ''}".strip()
+        for _ in range(OLD_FORM_PICKLES):
+            for opcode, argument, _position in pickletools.genops(stream):
+                if opcode.name == "GLOBAL":
+                    yield str(argument)
+                elif opcode.name in UNUSUAL_GLOBALS:
+                    yield f"{opcode.name.lower()} {argument or ''}".strip()
+            if pickled[stream.tell() : stream.tell() + 1] != PICKLE_MAGIC:
+                return
     except (ValueError, IndexError, EOFError, UnicodeDecodeError, OverflowError) as error:
         raise _damaged(file_name) from error
 

@@ -176,8 +176,9 @@ def load_weights(path: Path, *, sha256: str, architecture: str) -> Backbone:
     data = read_bounded(path)
     check_sha256(data, expected=sha256, file_name=path.name)
     tensors = read_safetensors(data, file_name=path.name)
+    backbone = fill_backbone(tensors, architecture=architecture, file_name=path.name)
     _check_canonical(data, file_name=path.name)
-    return fill_backbone(tensors, architecture=architecture, file_name=path.name)
+    return backbone
 
 
 def _check_canonical(data: bytes, *, file_name: str) -> None:
