@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import platformdirs
 
 from diagnosis.synthetic.curtain import hang_curtain
 from diagnosis.synthetic.facial_changes import FACIAL_CHANGES, PHOTO_ACTIONS
@@ -128,7 +127,8 @@ def _cache_file() -> Path:
         raise RuntimeError(
             "Rendering synthetic patients needs the package anny: install the extra 'synthetic'."
         ) from error
-    folder = os.environ.get("GESTALTWEB_CACHE") or platformdirs.user_cache_dir("gestaltweb")
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = os.environ.get("GESTALTWEB_CACHE") or Path(home) / "gestaltweb"
     return Path(folder) / f"head-{version}-{PACK_VERSION}.npz"
 
 

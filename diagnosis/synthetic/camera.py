@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diagnosis.synthetic.anatomy import HeadPack
-from diagnosis.synthetic.people import stream
+from diagnosis.synthetic.people import Draw, stream
 from diagnosis.synthetic.photos import PhotoSpec
 
 Array = npt.NDArray[np.float64]
@@ -17,7 +17,6 @@ Array = npt.NDArray[np.float64]
 # Between these heights of the template the turn of the head fades into still shoulders (m).
 _NECK = (0.555, 0.645)
 _DISTANCE = 11.0  # camera distance in eye–chin distances, about that of a portrait lens
-_SENSOR = 7
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def develop(picture: npt.NDArray[np.float32], photo: PhotoSpec) -> npt.NDArray[n
     """(h, w, 3) linear light → (h, w, 3) uint8 sRGB as a camera stores it."""
     from PIL import Image, ImageFilter
 
-    rng = stream(*photo.seed, _SENSOR)
+    rng = stream(Draw.SENSOR, *photo.seed)
     exposed = picture * np.float32(photo.exposure)
     grey = exposed @ np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
     coloured = grey[..., None] + (exposed - grey[..., None]) * np.float32(photo.saturation)

@@ -8,12 +8,11 @@ import numpy.typing as npt
 from diagnosis.synthetic.anatomy import EYE, HAIR, LASH, MOUTH, SKIN, TEETH, HeadPack
 from diagnosis.synthetic.curtain import COLUMNS, ROWS, row_heights
 from diagnosis.synthetic.features import TRAIT_INDEX
-from diagnosis.synthetic.people import Person, stream
+from diagnosis.synthetic.people import Draw, Person, stream
 from diagnosis.synthetic.photos import PhotoSpec
 
 Array = npt.NDArray[np.float64]
 
-_LOOK = 8
 # Linear RGB albedo by skin tone, 1 (light) to 10 (dark); spaced like the Monk scale, tuned under our lights.
 _SKIN = np.array([
     [0.740, 0.560, 0.475], [0.700, 0.505, 0.410], [0.640, 0.440, 0.340], [0.565, 0.370, 0.265],
@@ -107,7 +106,7 @@ def scalp_weight(canonical: Array, ear: Array) -> Array:
 def look_of(person: Person, photo: PhotoSpec) -> dict[str, object]:
     """Fields of surface.Look by name; tuples for vectors."""
     own = person.appearance
-    rng = stream(person.seed, person.number, _LOOK)
+    rng = stream(Draw.LOOK, person.seed, person.number)
     skin = _blend(_SKIN, (own.skin_tone - 1.0) / 9.0)
     hair = _hair_colour(person, photo)
     adult = float(np.clip((photo.age - 14.0) / 8.0, 0.0, 1.0))
@@ -119,7 +118,7 @@ def look_of(person: Person, photo: PhotoSpec) -> dict[str, object]:
         "skin": tuple(skin), "lip": tuple(_lip_colour(skin, dark)), "lip_strength": 0.75,
         "flush": own.flush * (1.0 - 0.75 * dark), "freckles": own.freckles * (photo.age > 3.0),
         "blotches": 0.4 + old, "stubble": float(np.clip(own.stubble, 0, 1)) * adult, "wrinkles": old,
-        "skin_gloss": 0.05 + 0.05 * dark, "roughness": 0.10 + 0.10 * adult,
+        "skin_gloss": 0.05 + 0.05 * dark, "roughness": 0.03 + 0.07 * adult,
         "brow_colour": tuple(hair * 0.75), "brow_height": 0.0,
         "brow_density": float(np.clip(0.78 + 0.45 * min(thickness, 0.0), 0.15, 1.0) * (0.6 + 0.4 * min(photo.age / 3, 1))),
         "brow_thickness": 0.0042 * float(np.clip(1.0 + 0.65 * thickness, 0.4, 2.2)), "brow_arch": arch,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
@@ -25,20 +26,41 @@ from diagnosis.synthetic.features import (
 Array = npt.NDArray[np.float64]
 
 IDENTITY_SPREAD = 0.25
+# MakeHuman's shapes differ in size; these would make every second stranger look ill at the common spread.
+IDENTITY_SHARE = {name: 0.25 for name in SHIFTS} | {
+    "forehead-nubian-incr": 0.35, "chin-height-incr": 0.6, "forehead-scale-vert-incr": 0.6,
+}  # fmt: skip
 PAIR_ASYMMETRY = 0.06
 ASYMMETRY_SHARE = 0.08
 PENETRANCE = 0.85
 EXPRESSIVITY = (0.6, 1.2)
 SEVERITY = (0.5, 1.0)
 FEATURES_PER_SYNDROME = (4, 7)
+ANCESTRY_SHARES = (0.24, 0.22, 0.54)
 CHECKED_SHARE = 0.75  # of the terms, a clinician writes down a finding for these
-_SYNDROME, _IDENTITY, _PHOTO, _FINDINGS = range(1, 5)
+
+
+class Draw(IntEnum):
+    """What a stream is drawn for: the first number of every seed, so that no two purposes share a stream."""
+
+    SYNDROME = 1
+    IDENTITY = 2
+    PHOTO = 3
+    FINDINGS = 4
+    AGES = 5
+    LOOK = 6
+    SENSOR = 7
+    PHOTO_COUNT = 8
+    SPLIT = 9
+
+
 
 # Disjoint numbers: nothing that is evaluated is ever trained on.
 DEMO_SYNDROMES = range(1, 1000)
 EVALUATION_SYNDROMES = range(1000, 2000)
 TRAINING_SYNDROMES = range(5000, 100_000)
-DEMO_SEED, EVALUATION_SEED = 1, 2
+CALIBRATION_SYNDROMES = range(2000, 3000)
+DEMO_SEED, EVALUATION_SEED, CALIBRATION_SEED = 1, 2, 3
 FIRST_TRAINING_SEED = 1000  # population seeds from here on are for training
 
 
@@ -106,14 +128,14 @@ class Person:
         return f"S{self.seed}-{self.number:05d}"
 
 
-def stream(*seeds: int) -> np.random.Generator:
+def stream(purpose: Draw, *seeds: int) -> np.random.Generator:
     """The generator of one draw; equal seeds give equal draws in every process."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seeds)))
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((int(purpose), *seeds))))
 
 
 def draw_syndrome(number: int) -> Syndrome:
     """Four to seven facial terms of different groups, severity 0.5–1, frequency around 0.85."""
-    rng = stream(_SYNDROME, number)
+    rng = stream(Draw.SYNDROME, number)
     wanted = int(rng.integers(FEATURES_PER_SYNDROME[0], FEATURES_PER_SYNDROME[1] + 1))
     chosen: dict[str, SyndromeFeature] = {}
     for index in rng.permutation(len(ALL_FEATURES)):
@@ -125,17 +147,25 @@ def draw_syndrome(number: int) -> Syndrome:
     return Syndrome(number, tuple(chosen.values()))
 
 
-def draw_person(seed: int, number: int, syndrome: Syndrome | None = None) -> Person:
-    """Person `number` of population `seed`; the same identity whatever syndrome is laid over it."""
-    rng = stream(_IDENTITY, seed, number)
+def draw_person(
+    seed: int,
+    number: int,
+    syndrome: Syndrome | None = None,
+    ancestries: tuple[float, float, float] = ANCESTRY_SHARES,
+) -> Person:
+    """Person `number` of population `seed`; the same identity whatever syndrome is laid over it.
+
+    ancestries are the shares of people of mainly African, Asian and European-like ancestry, summing to 1.
+    """
+    rng = stream(Draw.IDENTITY, seed, number)
     sex = float(rng.integers(0, 2))
     weight = float(np.clip(rng.normal(0.5, 0.16), 0.05, 0.95))
-    appearance = _draw_appearance(rng, sex)
+    appearance = _draw_appearance(rng, sex, ancestries)
     face = _draw_identity(rng)
     if syndrome is not None:
         face = face + _draw_signs(rng, syndrome)
     face = _limit(face)
-    findings = _draw_findings(stream(_FINDINGS, seed, number), face)
+    findings = _draw_findings(stream(Draw.FINDINGS, seed, number), face)
     identifier = syndrome.identifier if syndrome is not None else None
     return Person(seed, number, sex, weight, face, appearance, identifier, findings)
 
@@ -149,7 +179,7 @@ def _draw_identity(rng: np.random.Generator) -> Array:
         elif name in ONE_SIDED:
             face[index] = max(value, 0.0)
         else:
-            face[index] = value * (0.25 if name in SHIFTS else 1.0)
+            face[index] = value * IDENTITY_SHARE.get(name, 1.0)
     face[len(FACIAL_CHANGES) :] = np.clip(rng.normal(0.0, IDENTITY_SPREAD, len(TRAITS)), -0.6, 0.6)
     return face
 
@@ -185,8 +215,10 @@ def _draw_findings(rng: np.random.Generator, face: Array) -> dict[str, str]:
     }
 
 
-def _draw_appearance(rng: np.random.Generator, sex: float) -> Appearance:
-    main = int(rng.choice(3, p=[0.24, 0.22, 0.54]))
+def _draw_appearance(
+    rng: np.random.Generator, sex: float, ancestries: tuple[float, float, float]
+) -> Appearance:
+    main = int(rng.choice(3, p=ancestries))
     ancestry = rng.dirichlet([0.35, 0.35, 0.35]) * 0.35
     ancestry[main] += 0.65
     tone = float(np.clip(ancestry @ np.array([7.8, 4.3, 2.7]) + rng.normal(0.0, 0.9), 1.0, 10.0))
@@ -209,7 +241,7 @@ def _draw_appearance(rng: np.random.Generator, sex: float) -> Appearance:
 
 def draw_ages(seed: int, number: int, photos: int) -> Sequence[float]:
     """Ages in years at `photos` photos, ascending: mostly children, as in a genetics clinic."""
-    rng = stream(_PHOTO, seed, number, 0)
+    rng = stream(Draw.AGES, seed, number)
     first = float(rng.choice([rng.uniform(0.3, 3.0), rng.uniform(3.0, 14.0), rng.uniform(14.0, 65.0)],
                              p=[0.25, 0.45, 0.30]))
     steps = rng.uniform(0.5, 5.0, size=max(photos - 1, 0))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diagnosis.synthetic.people import _PHOTO, Person, stream
+from diagnosis.synthetic.people import Draw, Person, stream
 
 Colour = tuple[float, float, float]
 
@@ -35,7 +35,7 @@ _BACKDROPS: tuple[tuple[Colour, Colour], ...] = (
 class PhotoSpec:
     """One photo. Angles in degrees, lengths in shares of the picture, lights linear RGB, age in years.
 
-    seed is what pores, hairs and sensor noise are drawn from. eye_chin is the distance from the middle of
+    seed is (population seed, person, photo): sensor noise is drawn from it. eye_chin is the distance from the middle of
     the pupils to the chin, as a share of the picture's height.
     """
 
@@ -64,8 +64,8 @@ class PhotoSpec:
 
 def draw_photo(person: Person, number: int, age: float) -> PhotoSpec:
     """Photo `number` (from 1) of a person at an age. Reproducible from (population seed, person, number)."""
-    seed = (_PHOTO, person.seed, person.number, number)
-    rng = stream(*seed)
+    seed = (person.seed, person.number, number)
+    rng = stream(Draw.PHOTO, *seed)
     strength = rng.uniform(0.3, 1.1)
     chances = np.array([chance for _, _, chance in EXPRESSIONS])
     _, actions, _ = EXPRESSIONS[int(rng.choice(len(EXPRESSIONS), p=chances / chances.sum()))]

@@ -188,7 +188,7 @@ def skin_colour(p: wp.vec3, angle: float, mask: wp.vec4, look: Look, noise: wp.a
         shadow = front * (hollow * (0.5 + look.wrinkles) + lid * 0.8)
     red = red * look.flush
     colour = wp.cw_mul(look.skin, wp.vec3(1.0 + 0.10 * red, 1.0 - 0.22 * red, 1.0 - 0.20 * red))
-    colour = colour * (1.0 + 0.10 * (low[1] - 0.5) + 0.10 * (fine[0] - 0.5) * (0.5 + look.blotches))
+    colour = colour * (1.0 + 0.10 * (low[1] - 0.5) + 0.07 * (fine[0] - 0.5) * (0.3 + look.blotches))
     colour = wp.cw_mul(colour, wp.vec3(1.0 - 0.14 * shadow, 1.0 - 0.20 * shadow, 1.0 - 0.17 * shadow))
     colour = colour * (1.0 - 0.75 * ramp(0.15, 0.9, mask[1]))
     if look.freckles > 0.0:
