@@ -9,3 +9,7 @@ class DiagnosisConfig(AppConfig):
 
     def ready(self) -> None:
         from diagnosis import checks  # noqa: F401  registers the system checks
+        from diagnosis import engine
+        from diagnosis.registries import after_erasure
+
+        after_erasure.register("galleries in memory", engine.forget_galleries)

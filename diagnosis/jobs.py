@@ -2,7 +2,9 @@
 
 A job is claimed for JOB_LEASE_SECONDS. Its final write is a compare-and-swap on the lease in the same
 transaction as its effect (`finish`), so a job killed anywhere is run again and never has its effect
-twice. `sweep` wakes workers again for jobs whose lease has expired or whose message was lost.
+twice. `sweep` wakes workers again for jobs whose lease has expired or whose message was lost; it sends a
+few messages only, and each worker that ends a job wakes another (`wake_next`), so that a thousand lost
+messages are made good without a thousand new ones at every sweep.
 """
 
 from __future__ import annotations
@@ -13,14 +15,14 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from celery import current_app
 from django.conf import settings
-from django.db import connection, transaction
-from django.db.models import F, Q
+from django.db import transaction
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from diagnosis.errors import LeaseLost
@@ -35,6 +37,8 @@ TASKS: dict[str, tuple[str, str]] = {
     "rank_case": ("diagnosis.rank_case", "analyse"),
     "reembed_photo": ("diagnosis.reembed_photo", "train"),
 }
+SWEEP_PER_KIND = 8
+UNFINISHED = ("queued", "running")
 
 
 @dataclass(frozen=True)
@@ -49,15 +53,29 @@ class Lease:
 
 
 def enqueue(*, kind: str, subject: int, key: str) -> Job:
-    """Record that work is to be done; wake a worker after the commit. The same `key` is one job."""
+    """Record that work is to be done; wake a worker after the commit. The same `key` is one job.
+
+    A job that ended is queued again; one that waits or runs is left alone, so a key must name all that the
+    work depends on: work that must see a later change gets another key.
+    """
+    if kind not in TASKS:
+        raise ValueError(f"unknown kind of job {kind!r}")
     job, created = Job.objects.get_or_create(key=key, defaults={"kind": kind, "subject": subject})
-    if not created and job.state in ("done", "failed"):
+    if not created and job.state not in UNFINISHED:
         Job.objects.filter(pk=job.pk, state=job.state).update(
-            state=next_state("job", job.state, "requeued"), attempts=0, error="", step="", progress=0
-        )
+            state=next_state("job", job.state, "requeued"), attempts=0, error="", step="", progress=0,
+            not_before=None, changed_at=timezone.now(),
+        )  # fmt: skip
         job.refresh_from_db()
     transaction.on_commit(lambda: wake(job.kind, job.pk))
     return job
+
+
+def enqueue_many(*, kind: str, keys: dict[str, int]) -> None:
+    """Record many pieces of work at once, {key: subject}; known keys stay as they are."""
+    rows = [Job(kind=kind, subject=subject, key=key) for key, subject in keys.items()]
+    Job.objects.bulk_create(rows, batch_size=500, ignore_conflicts=True)
+    transaction.on_commit(lambda: wake_next(kind))
 
 
 def wake(kind: str, job: int) -> None:
@@ -100,11 +118,11 @@ def renew(lease: Lease, *, step: str = "", progress: int = 0) -> None:
 def finish(lease: Lease) -> Iterator[None]:
     """The transaction of a job's effect: inside it write the effect; at its end the lease is checked.
 
-    Usage: `with finish(lease): <write results>`. LeaseLost rolls everything back.
+    Usage: `with finish(lease): <write results>`. LeaseLost rolls everything back. Where the effect also
+    locks a patient, lock the patient first, in an outer transaction: withdrawal locks in that order.
     """
     with transaction.atomic():
-        if connection.vendor == "postgresql":
-            Job.objects.select_for_update().filter(pk=lease.job).first()
+        _hold(lease)
         yield
         done = _held(lease).update(
             state=next_state("job", "running", "finished"), lease_owner="", lease_expires=None, step="done",
@@ -114,36 +132,68 @@ def finish(lease: Lease) -> Iterator[None]:
             raise LeaseLost("Another worker took this job over.")
 
 
-def give_up(lease: Lease, *, error: str, retry: bool) -> str:
-    """End an attempt without effect; returns the job's new state. `error` must be safe to show."""
+def give_up(lease: Lease, *, error: str, retry: bool, failed: Callable[[], None] | None = None) -> str:
+    """End an attempt without effect; returns the job's new state. `error` must be safe to show.
+
+    `failed` runs in the same transaction when this was the last attempt. LeaseLost when somebody else
+    works on the job now: then it is theirs to end.
+    """
     again = retry and lease.attempts < settings.JOB_MAX_ATTEMPTS
     state = next_state("job", "running", "retry" if again else "failed")
     delay = dt.timedelta(seconds=min(2**lease.attempts, 60)) if again else None
-    _held(lease).update(
-        state=state, lease_owner="", lease_expires=None, error=error[:300],
-        not_before=timezone.now() + delay if delay else None, changed_at=timezone.now(),
-    )  # fmt: skip
+    with transaction.atomic():
+        _hold(lease)
+        _held(lease).update(
+            state=state, lease_owner="", lease_expires=None, error=error[:300],
+            not_before=timezone.now() + delay if delay else None, changed_at=timezone.now(),
+        )  # fmt: skip
+        if failed is not None and not again:
+            failed()
     return state
+
+
+def _hold(lease: Lease) -> None:
+    """Lock the job's row and make sure that the lease still stands. (SQLite has one writer anyway.)"""
+    if not _held(lease).select_for_update().exists():
+        raise LeaseLost("Another worker took this job over.")
 
 
 def cancel(*, kind: str, subject: int) -> int:
     """Cancel unfinished work on something that no longer exists."""
-    unfinished = Job.objects.filter(kind=kind, subject=subject, state__in=["queued", "running"])
-    return unfinished.update(state="cancelled", lease_owner="", lease_expires=None)
+    unfinished = Job.objects.filter(kind=kind, subject=subject, state__in=UNFINISHED)
+    return unfinished.update(state="cancelled", lease_owner="", lease_expires=None, changed_at=timezone.now())
+
+
+def due() -> QuerySet[Job]:
+    """Jobs that wait to be worked on, or whose worker vanished, oldest first."""
+    now = timezone.now()
+    waiting = Q(state="queued") & (Q(not_before__isnull=True) | Q(not_before__lte=now))
+    return Job.objects.filter(waiting | Q(state="running", lease_expires__lt=now)).order_by("id")
+
+
+def wake_next(kind: str) -> None:
+    """Wake a worker for the oldest due job of this kind, if there is one."""
+    job = due().filter(kind=kind).values_list("pk", flat=True).first()
+    if job is not None:
+        wake(kind, job)
 
 
 def sweep() -> int:
-    """Wake workers for every job that waits or whose worker vanished; returns how many."""
-    now = timezone.now()
-    due = Q(state="queued") & (Q(not_before__isnull=True) | Q(not_before__lte=now))
-    lost = Q(state="running", lease_expires__lt=now)
-    jobs = list(Job.objects.filter(due | lost).order_by("id").values_list("kind", "pk")[:500])
-    for kind, pk in jobs:
-        wake(kind, pk)
-    return len(jobs)
+    """Wake workers for the oldest due jobs of each kind; returns how many messages were sent."""
+    sent = 0
+    for kind in TASKS:
+        for pk in due().filter(kind=kind).values_list("pk", flat=True)[:SWEEP_PER_KIND]:
+            wake(kind, pk)
+            sent += 1
+    return sent
 
 
-def _held(lease: Lease):  # type: ignore[no-untyped-def]  # a QuerySet of Job; django-stubs' generic alias
+def release_dead_leases() -> int:
+    """Free every lease. Only for a process that knows itself to be the site's one worker, at its start."""
+    return Job.objects.filter(state="running").update(lease_expires=timezone.now(), changed_at=timezone.now())
+
+
+def _held(lease: Lease) -> QuerySet[Job]:
     return Job.objects.filter(pk=lease.job, state="running", lease_owner=lease.owner)
 
 

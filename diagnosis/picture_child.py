@@ -56,7 +56,7 @@ def _environment() -> dict[str, str]:
     return {"PYTHONPATH": ":".join(path for path in sys.path if path), "OMP_NUM_THREADS": "1"}
 
 
-# --- in the child ------------------------------------------------------------------------------------------------
+# --- in the child -----------------------------------------------------------------
 
 
 def _limit() -> None:
@@ -75,8 +75,8 @@ def _answer(data: bytes, max_pixels: int) -> bytes:
         width, height = image.size
         if width * height > max_pixels:
             raise PictureRefused(
-                f"This picture has {width} × {height} pixels, more than the {max_pixels / 1e6:.0f} million that "
-                "are read here. Use a smaller copy of the photo."
+                f"This picture has {width} × {height} pixels, more than the {max_pixels / 1e6:.0f} million "
+                "that are read here. Use a smaller copy of the photo."
             )
         # libheif turns the picture by its own irot and imir boxes, whatever EXIF says.
         pixels = upright_rgb(image, oriented=True)

@@ -60,7 +60,7 @@ def read_picture(data: bytes, *, max_bytes: int = MAX_BYTES) -> Picture:
     if kind == "HEIC":
         return Picture(_checked(picture_child.decode_heic(data, max_pixels=MAX_PIXELS)), kind)
     if kind == "JPEG" and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
-        raise InvalidInput("This JPEG is built of too many layers to be a photo. Save it again as a plain JPEG.")
+        raise InvalidInput("This JPEG has too many layers to be a photo. Save it again as a plain JPEG.")
     with _one_at_a_time:
         return Picture(_checked(_decode(data, kind)), kind)
 
@@ -99,7 +99,7 @@ def thumbnail(data: bytes, *, side: int = 320) -> bytes:
     return stream.getvalue()
 
 
-# --- type by content -----------------------------------------------------------------------------------------
+# --- type by content -----------------------------------------------------------------
 
 # Start of file → what it is called in the refusal. Order matters only where one is the start of another.
 _FOREIGN = (
@@ -148,7 +148,7 @@ def _sniff_container(data: bytes) -> str:
     raise InvalidInput(f"This is a video or another media file, not a photo. {_USE}")
 
 
-# --- decoding --------------------------------------------------------------------------------------------------
+# --- decoding -----------------------------------------------------------------
 
 
 def _decode(data: bytes, kind: str) -> PixelArray:
@@ -175,8 +175,8 @@ def check_size(width: int, height: int) -> None:
     """Raises InvalidInput for pictures too large to decode safely or too small to show a face."""
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         raise InvalidInput(
-            f"This picture has {width} × {height} pixels, more than the {MAX_PIXELS / 1e6:.0f} million that are "
-            "read here. Use a smaller copy of the photo."
+            f"This picture has {width} × {height} pixels, more than the {MAX_PIXELS / 1e6:.0f} million "
+            "that are read here. Use a smaller copy of the photo."
         )
     if min(width, height) < MIN_SIDE:
         raise InvalidInput(

@@ -1,0 +1,63 @@
+"""Serve this site from one process: pages, sockets and, in the embedded default, the worker."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from typing import Any
+
+from django.core.management import BaseCommand
+
+# One-time links carry their secret in the path; long random parts do not go into the log.
+_SECRET = re.compile(r"[A-Za-z0-9_-]{20,}")
+
+
+class WithoutSecrets(logging.Filter):
+    """Paths in uvicorn's log lose their query string and everything that looks like a token."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(redact(arg) if isinstance(arg, str) else arg for arg in record.args)
+        return True
+
+
+def redact(text: str) -> str:
+    """A path as it may be logged; other texts are returned as they are."""
+    return _SECRET.sub("…", text.partition("?")[0]) if text.startswith("/") else text
+
+
+def log_config() -> dict[str, Any]:
+    """uvicorn's own logging with the filter in front."""
+    from uvicorn.config import LOGGING_CONFIG
+
+    usual = LOGGING_CONFIG["handlers"]
+    handlers = {name: handler | {"filters": ["private"]} for name, handler in usual.items()}
+    return LOGGING_CONFIG | {"filters": {"private": {"()": WithoutSecrets}}, "handlers": handlers}
+
+
+class Command(BaseCommand):
+    help = "Serve this site (uvicorn, one process). Set it up first with `manage.py init_site`."
+
+    def add_arguments(self, parser: Any) -> None:
+        parser.add_argument("--host", default="127.0.0.1")
+        parser.add_argument("--port", type=int, default=8000)
+        parser.add_argument("--quiet", action="store_true", help="no access log")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        # Before torch and numpy are loaded: small matrices are slower on several threads (1-architecture).
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ.setdefault(name, "1")
+        import uvicorn
+
+        uvicorn.run(
+            "gestaltweb.asgi:application",
+            host=options["host"],
+            port=options["port"],
+            lifespan="on",
+            access_log=not options["quiet"],
+            log_config=log_config(),
+            server_header=False,
+            ws_max_size=4096,
+            timeout_graceful_shutdown=10,
+        )
