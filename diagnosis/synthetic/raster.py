@@ -9,11 +9,12 @@ import warp as wp
 
 from diagnosis.synthetic.surface import (
     Look,
+    above_collar,
     brow_cover,
-    cloth_cover,
     eye_colour,
     hair_cover,
     lip_colour,
+    ramp,
     skin_colour,
     strand,
     tile,
@@ -149,16 +150,18 @@ def surface(kind: int, p: wp.vec3, n: wp.vec3, mask: wp.vec4, occlusion: float, 
     if kind == 1:
         white = eye_colour(p, look, noise)
         lidded = wp.clamp(occlusion * 1.6 + 0.30, 0.0, 1.0)
-        return light(white, n, lidded, 0.55, 160.0, 0.25, look)
+        return light(white, n, lidded, 0.6, 300.0, 0.25, look)
     if kind == 3:
         return light(wp.vec3(0.62, 0.57, 0.48), n, occlusion, 0.15, 30.0, 0.3, look)
     if kind == 5:
         return light(wp.vec3(0.30, 0.09, 0.08), n, occlusion * 0.5, 0.1, 20.0, 0.3, look)
     angle = wp.atan2(p[0], -(p[1] + 0.055))
+    collar = float(0.0)
     cloth = float(0.0)
     hair = float(1.0)
     if kind != 2:
-        cloth = cloth_cover(p, look)
+        collar = above_collar(p, look)
+        cloth = 1.0 - ramp(-0.0012, 0.0012, collar)
         hair = hair_cover(p, angle, mask[3], look, noise)
     colour = wp.vec3(0.0, 0.0, 0.0)
     if cloth < 1.0 and hair < 1.0:
@@ -170,7 +173,8 @@ def surface(kind: int, p: wp.vec3, n: wp.vec3, mask: wp.vec4, occlusion: float, 
         colour = colour * (1.0 - hair) + tress * hair
     if cloth > 0.0:
         fold = tile(noise, p[0] * 3.0 + look.noise_shift[1], p[2] * 3.0)[2]
-        weave = light(look.cloth_colour * (0.8 + 0.4 * fold), n, occlusion, 0.0, 8.0, 0.2, look)
+        hem = 1.0 - 0.22 * ramp(-0.0085, -0.0065, collar)
+        weave = light(look.cloth_colour * ((0.8 + 0.4 * fold) * hem), n, occlusion, 0.0, 8.0, 0.2, look)
         colour = colour * (1.0 - cloth) + weave * cloth
     return colour
 

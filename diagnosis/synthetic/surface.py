@@ -116,7 +116,7 @@ def brow_cover(p: wp.vec3, look: Look, noise: wp.array2d(dtype=wp.vec4)) -> floa
     line = 0.7478 + look.brow_height + (0.0058 + 0.0045 * look.brow_arch) * wp.sin(wp.clamp(t, 0.0, 1.0) * 2.4) - 0.0042 * t
     half_width = look.brow_thickness * (1.0 - 0.62 * wp.clamp(t, 0.0, 1.2)) + 0.0007
     across = wp.abs(p[2] - line) / half_width
-    inner = ramp(-0.10 - 0.35 * look.synophrys, 0.06 - 0.35 * look.synophrys, t)
+    inner = ramp(-0.10 - 0.35 * look.synophrys, 0.16 - 0.35 * look.synophrys, t)
     body = (1.0 - ramp(0.45, 1.25, across)) * inner * (1.0 - ramp(0.88, 1.06, t))
     # Hairs lean outwards: look along a direction that turns from upright to lying.
     lean = 0.5 + 1.1 * wp.clamp(t, 0.0, 1.0)
@@ -125,10 +125,10 @@ def brow_cover(p: wp.vec3, look: Look, noise: wp.array2d(dtype=wp.vec4)) -> floa
 
 
 @wp.func
-def cloth_cover(p: wp.vec3, look: Look) -> float:
+def above_collar(p: wp.vec3, look: Look) -> float:
+    """Height above the neckline, m: it dips in front and covers the shoulders."""
     dip = (1.0 - ramp(0.015, 0.075, wp.abs(p[0]))) * ramp(-0.005, -0.045, p[1])
-    edge_height = look.neckline - 0.028 * dip + 0.6 * wp.max(wp.abs(p[0]) - 0.085, 0.0)
-    return 1.0 - ramp(edge_height - 0.0012, edge_height + 0.0012, p[2])
+    return p[2] - (look.neckline - 0.028 * dip + 0.6 * wp.max(wp.abs(p[0]) - 0.085, 0.0))
 
 
 @wp.func
