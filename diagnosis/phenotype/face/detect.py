@@ -2,6 +2,10 @@
 
 Source: Zhang, Zhang, Li, Qiao, "Joint Face Detection and Alignment Using Multitask Cascaded
 Convolutional Networks", IEEE Signal Processing Letters 23(10), 2016. Weights come with the package.
+
+Known, measured against mirrored copies (scikit-image's astronaut and LFW subset, 80 rendered heads): this
+build of the networks puts all five points about 0.025 eye distances, 0.9 px of the crop, too far to the
+right. It is left as it is, because whoever trains on such crops has it in training and use alike.
 """
 
 from __future__ import annotations
@@ -113,7 +117,11 @@ def check_photo(photo: PixelArray) -> None:
 
 @contextmanager
 def _one_torch_thread() -> Iterator[None]:
-    """More threads make these small convolutions slower, by far on busy cores; restored afterwards."""
+    """More threads make these small convolutions slower, by far on busy cores.
+
+    The calling thread's number is restored afterwards; torch keeps it per thread, and a new thread takes
+    over what was set last.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -127,7 +127,7 @@ def test_measured_shift_of_the_landmarks_behind_the_limits(
             eyes = 42 * copy.shape[0] / 512
             truth = at_scale(astronaut_face, copy).landmarks
             shifts.append(np.abs(faces[0].landmarks - truth).max() / eyes if faces else np.inf)
-        assert shifts[0] < 0.1 < shifts[1], (code, shifts)
+        assert shifts[0] < 0.12 < shifts[1], (code, shifts)
 
 
 def test_too_bright_means_that_most_of_the_face_is_lost(
