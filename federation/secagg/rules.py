@@ -1,0 +1,48 @@
+"""The numbers and the one memory that decide whether a sum may be opened at all (2-protocol)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from federation.secagg.errors import OpeningRefused, TooFew
+
+MINIMUM_REMAINING = 3
+
+
+def threshold(sites: int) -> int:
+    """t = ⌊2n/3⌋ + 1 of the plan's n sites: fewer survivors cannot open anything."""
+    return 2 * sites // 3 + 1
+
+
+def colluders(sites: int) -> int:
+    """c: how many hospitals, together with the coordinator, still learn no single remaining update.
+
+    c = min(2t − n − 1, max(3, t) − 2): more could open two survivor sets, or a set with one honest site.
+    """
+    t = threshold(sites)
+    return min(2 * t - sites - 1, max(MINIMUM_REMAINING, t) - 2)
+
+
+def require_enough(survivors: Iterable[str], sites: int) -> None:
+    """TooFew unless at least t and at least three sites remain."""
+    remaining, needed = len(set(survivors)), max(threshold(sites), MINIMUM_REMAINING)
+    if remaining < needed:
+        raise TooFew(
+            f"{remaining} sites remain and {needed} are needed; the attempt ends, nothing is opened."
+        )
+
+
+def require_openable(opened: Iterable[frozenset[str]], survivors: frozenset[str], sites: int) -> None:
+    """OpeningRefused when this set, beside those opened for the same base model, isolates an update.
+
+    A site answers only a set equal to each opened one, or one that differs by at least c + 2 sites:
+    otherwise a coordinator opens everybody, says "abort", opens again without one hospital, and subtracts.
+    """
+    needed = colluders(sites) + 2
+    for earlier in opened:
+        difference = len(earlier ^ survivors)
+        if 0 < difference < needed:
+            raise OpeningRefused(
+                f"A sum over {len(earlier)} sites was opened for this base model already; another set must "
+                f"be equal or differ by at least {needed} sites."
+            )
