@@ -29,8 +29,9 @@ from diagnosis.services.people import signers_possible
 from diagnosis.services.transitions import move
 
 __all__ = [
-    "LinkRefused", "consent_narrow", "consent_sign", "consent_withdraw", "form_current", "link_check",
-    "link_create", "link_find", "narrowing_replay", "signature_of", "tiers_of", "withdrawal_replay",
+    "LinkRefused", "consent_decline", "consent_narrow", "consent_sign", "consent_withdraw", "form_current",
+    "link_check", "link_create", "link_find", "narrowing_replay", "signature_of", "tiers_of",
+    "withdrawal_replay",
 ]  # fmt: skip
 
 PURPOSE: Final = "consent"
@@ -247,6 +248,22 @@ def _withdrawn(user: User | None, patient: Patient, last: Consent, signer: str, 
     patient_erase(patient=patient, reason=reason, actor=user)
     _journal(patient, frozenset(), consent.signed_at)
     return consent
+
+
+def consent_decline(
+    *, user: User | None, patient: Patient, signer: str, link: IntakeLink | None = None
+) -> None:
+    """Record a no to everything: nothing is signed; what stood before is withdrawn."""
+    if user is not None:
+        require(user, "consent.take", patient)
+    with transaction.atomic():
+        patient = Patient.objects.select_for_update().get(pk=patient.pk)
+        if link is not None:
+            link_use(link, patient)
+        if patient.state == "given":
+            consent_withdraw(user=user, patient=patient, signer=signer)
+        else:
+            audit(actor=user, action="consent.declined", subject=f"patient:{patient.pk}")
 
 
 # --- after a restore -------------------------------------------------------------------------------

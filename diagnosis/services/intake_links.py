@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hmac
 import secrets
 from typing import Final
 
@@ -16,8 +17,11 @@ from diagnosis.errors import ClinicError, InvalidInput
 from diagnosis.models import IntakeLink, Patient, User
 from diagnosis.permissions import require
 from diagnosis.services.audit import audit
+from diagnosis.services.ledger import tries_limit
+from diagnosis.services.people import identity_read
 
 LINK_DAYS: Final = 14
+LINK_TRIES: Final = 10  # birth dates per hour and patient
 
 
 class LinkRefused(ClinicError):
@@ -77,3 +81,14 @@ def link_use(link: IntakeLink, patient: Patient) -> None:
         link.refresh_from_db()
         link_check(link)
         raise LinkRefused("unknown", _("This link belongs to somebody else."))
+
+
+def birth_check(*, patient: Patient, date_of_birth: dt.date, place: str) -> bool:
+    """Whether somebody who holds a link knows the patient's birth date: a link sent astray opens nothing.
+
+    More than ten tries on one patient in an hour raise TooManyTries, and so do ten a minute from one place.
+    """
+    tries_limit(what="intake", place=place)
+    tries_limit(what="intake.birth", place=f"patient/{patient.pk}", limit=LINK_TRIES, seconds=3600)
+    born = identity_read(patient)["date_of_birth"]
+    return hmac.compare_digest(born.encode(), date_of_birth.isoformat().encode())

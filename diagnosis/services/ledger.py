@@ -165,13 +165,15 @@ def _count(name: str, seconds: int) -> int:
         return 1
 
 
-def tries_limit(*, what: str, place: str, per_minute: int = TRIES_PER_PLACE) -> None:
-    """Count one try of `what` from `place` (an address); TooManyTries beyond the limit, audited once."""
+def tries_limit(*, what: str, place: str, limit: int = TRIES_PER_PLACE, seconds: int = 60) -> None:
+    """Count one try of `what` from `place` (an address); TooManyTries beyond `limit`, audited once."""
     hashed = vault.keyed_hash("rate-limit", place.encode())[:32]
-    tries = _count(f"tries:{what}:{hashed}", 60)
-    if tries == per_minute + 1:
+    tries = _count(f"tries:{what}:{hashed}", seconds)
+    if tries == limit + 1:
         audit(actor=None, action=f"{what}.locked", subject="place", place=hashed)
-    if tries > per_minute:
+    if tries > limit and seconds > 60:
+        raise TooManyTries(_("Too many tries. Please wait an hour, or ask the hospital."))
+    if tries > limit:
         raise TooManyTries(_("Too many tries. Please wait a minute and try again."))
 
 
@@ -197,7 +199,7 @@ def ledger_open(*, code: str, date_of_birth: dt.date, place: str) -> Patient | N
 def _lock_check(code_hash: str) -> None:
     """Unknown codes lock like known ones, so that a lock says nothing about a code."""
     if int(cache.get(f"ledger-code:{code_hash}", 0)) >= TRIES_PER_CODE:
-        raise TooManyTries(_("Too many tries with this code. Please wait an hour, or ask the hospital."))
+        raise TooManyTries(_("Too many tries. Please wait an hour, or ask the hospital."))
 
 
 def _lock_count(code_hash: str, patient: Patient | None) -> None:

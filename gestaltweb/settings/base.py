@@ -63,6 +63,7 @@ MIDDLEWARE = [
     "django_htmx.middleware.HtmxMiddleware",
     "diagnosis.middleware.PatientPagesMiddleware",
     "diagnosis.middleware.ErrorSentencesMiddleware",
+    "diagnosis.intake_lock.IntakeLockMiddleware",
 ]
 
 TEMPLATES = [
