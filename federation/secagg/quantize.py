@@ -47,7 +47,8 @@ class UpdateQuantiser:
                 "sent. Lower the learning rate or propose a plan with a wider range."
             )
         scaled = np.multiply(update, weight * self.scale, dtype=np.float64)
-        return np.rint(scaled, out=scaled).astype(np.int64).astype(np.uint32)
+        words: npt.NDArray[np.uint32] = np.rint(scaled, out=scaled).astype(np.int64).astype(np.uint32)
+        return words
 
     def decode(self, total: npt.NDArray[np.uint32]) -> Float64:
         """(k,) uint32 sum → (k,) float64 weighted sum."""
