@@ -32,7 +32,8 @@ from diagnosis.phenotype.types import (
 DOMINANT_RATIO = 3.0
 """A face this many times as wide as every other is taken without asking; the others are background."""
 
-_FLAT_RANGE = 100.0  # grey levels between the darkest and lightest 1 % of a photo worth stretching
+_FLAT_RANGE = 100.0  # grey levels between the darkest and lightest 1 % of a photo: stretched up to here,
+_BLANK_RANGE = 2.0  # and from here on
 _LIGHTEST_SEEN = next(limit.refuse for limit in LIMITS if limit.code == "too_dark")
 
 
@@ -66,9 +67,12 @@ def find_face(photo: PixelArray, *, choice: int | None = None, detector: Detecto
     taken. Raises ValueError for an array of another shape or dtype.
     """
     check_photo(photo)
-    faces = _detect_even_if_flat(photo, detector)
+    faces = detector.detect(photo)
     if not faces:
-        return FoundFace((), refusal=_why_none(photo))
+        low, high = np.percentile(luma(shrink(photo)), [1, 99])
+        faces = _detect_stretched(photo, float(low), float(high), detector)
+        if not faces:
+            return FoundFace((), refusal=_why_none(photo, float(high)))
     if choice is not None and not 0 <= choice < len(faces):
         return FoundFace(faces, refusal=REFUSALS["unknown_choice"])
     if choice is None and not _first_dominates(faces):
@@ -100,23 +104,23 @@ def _align_and_assess(photo: PixelArray, faces: tuple[DetectedFace, ...], chosen
     return FoundFace(faces, chosen, aligned, quality, quality.refusal)
 
 
-def _detect_even_if_flat(photo: PixelArray, detector: Detector) -> tuple[DetectedFace, ...]:
-    """Looks again with stretched brightness, so that the answer is "too dark" rather than "no face"."""
-    faces = detector.detect(photo)
-    if faces:
-        return faces
-    low, high = np.percentile(luma(shrink(photo)), [1, 99])
-    if not 2 <= high - low <= _FLAT_RANGE:
+def _detect_stretched(
+    photo: PixelArray, low: float, high: float, detector: Detector
+) -> tuple[DetectedFace, ...]:
+    """Looks again with the grey levels low to high stretched to all 256, where there are few of them.
+
+    So that the answer to a dark or hazy face is "too dark" or "hazy" rather than "no face".
+    """
+    if not _BLANK_RANGE <= high - low <= _FLAT_RANGE:
         return ()
     table = np.clip((np.arange(256) - low) * 255 / (high - low), 0, 255).astype(np.uint8)
     return detector.detect(np.asarray(Image.fromarray(photo).point(table.tolist() * 3)))
 
 
-def _why_none(photo: PixelArray) -> Refusal:
+def _why_none(photo: PixelArray, lightest: float) -> Refusal:
     if min(photo.shape[:2]) < CROP_SIDE:  # smaller than the crop that its face would have to fill
         return REFUSALS["photo_too_small"]
-    dark = np.percentile(luma(shrink(photo)), 99) <= _LIGHTEST_SEEN
-    return REFUSALS["too_dark"] if dark else REFUSALS["no_face"]
+    return REFUSALS["too_dark" if lightest <= _LIGHTEST_SEEN else "no_face"]
 
 
 def _first_dominates(faces: tuple[DetectedFace, ...]) -> bool:
