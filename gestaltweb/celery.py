@@ -11,7 +11,7 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import worker_ready, worker_shutdown
-from kombu import Queue
+from kombu.entity import Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gestaltweb.settings.dev")
 
@@ -23,7 +23,7 @@ app = Celery("gestaltweb")
 app.set_default()  # for every thread, not only the one that imports this
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.update(
-    task_queues=[Queue(name) for name in QUEUES],
+    task_queues=[Queue(name) for name in QUEUES],  # type: ignore[no-untyped-call]
     task_default_queue="analyse",
     task_create_missing_queues=False,
     task_serializer="json",
@@ -36,11 +36,11 @@ app.conf.update(
     broker_connection_max_retries=None,
 )
 if str(app.conf.broker_url or "").startswith("memory:"):
+    app.conf.broker_url = "memory://localhost/"
     app.conf.broker_transport_options = {"polling_interval": POLL_SECONDS}
 app.autodiscover_tasks()
 
 
-@worker_ready.connect
 def _begin_sweeping(**_: Any) -> None:
     """A worker process of its own also sweeps: there is no other place for it in production."""
     from gestaltweb.embedded import sweeper
@@ -48,8 +48,11 @@ def _begin_sweeping(**_: Any) -> None:
     sweeper.start()
 
 
-@worker_shutdown.connect
 def _end_sweeping(**_: Any) -> None:
     from gestaltweb.embedded import sweeper
 
     sweeper.stop()
+
+
+worker_ready.connect(_begin_sweeping)
+worker_shutdown.connect(_end_sweeping)

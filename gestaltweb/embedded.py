@@ -57,8 +57,8 @@ class Sweeper:
 def sweep_once(*, thorough: bool) -> None:
     """One round; what fails is logged and tried again in the next. `thorough` also replays erasures."""
     from diagnosis import jobs
-    from diagnosis.services.erasure import erasures_replay
     from diagnosis.services.photo import abandoned_discard
+    from diagnosis.services.replay import erasures_replay
 
     rounds = [jobs.sweep, abandoned_discard] + ([erasures_replay] if thorough else [])
     for work in rounds:

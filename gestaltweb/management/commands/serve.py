@@ -48,6 +48,7 @@ class Command(BaseCommand):
         # Before torch and numpy are loaded: small matrices are slower on several threads (1-architecture).
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             os.environ.setdefault(name, "1")
+        os.umask(0o077)  # whatever this site writes is for its own account alone
         import uvicorn
 
         uvicorn.run(

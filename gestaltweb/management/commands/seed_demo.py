@@ -1,0 +1,32 @@
+"""Fill this home with synthetic patients. For the demonstration only: refuses a home that has patients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management import BaseCommand, CommandError
+
+from diagnosis.models import Patient
+from diagnosis.synthetic.manifest import load_shipped
+from gestaltweb.demo import seed
+
+
+class Command(BaseCommand):
+    help = "Fill this empty home with the shipped synthetic patients of one hospital (A, B, C or D)."
+
+    def add_arguments(self, parser: Any) -> None:
+        parser.add_argument("hospital", choices=["A", "B", "C", "D"])
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if Patient.objects.exists():
+            raise CommandError("This home has patients already; remove the whole home to start afresh.")
+        home, cohort, hospital = Path(settings.GESTALTWEB_HOME), load_shipped(), options["hospital"]
+        say = self.stderr.write
+        staff = seed.accounts_make(home)["geneticist"]
+        seed.patients_add(cohort, hospital, staff, say)
+        seed.jobs_run("analyse_photo", say)
+        seed.diagnoses_confirm(cohort, hospital, staff)
+        seed.jobs_run("rank_case", say)
+        (home / "seeded").write_text(cohort.name, encoding="utf-8")
