@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.db.models import OuterRef, Prefetch, Q, QuerySet, Subquery
 
 from diagnosis.models import (
     Case,
@@ -31,7 +32,8 @@ UNFINISHED = ("received", "analysing")
 def case_list_page(user: User, *, state: str = "", search: str = "") -> QuerySet[Case]:
     """`case_list` with `ranking_newest` (primary key or None) for each case."""
     newest = RankingRecord.objects.filter(case=OuterRef("pk"), source="local").order_by("-id")
-    cases = case_list(user, state=state, search=search).prefetch_related("photos")
+    cases = case_list(user, state=state, search=search)
+    cases = cases.prefetch_related(Prefetch("photos", queryset=for_analysis().order_by("id")))
     return cases.annotate(ranking_newest=Subquery(newest.values("pk")[:1]))
 
 
@@ -163,3 +165,14 @@ def composite_photos(syndrome: Syndrome, faces: FaceFilter, leave_out: Patient |
         if rival is None or (photo.quality or 0.0) > (rival.quality or 0.0):
             best[photo.patient_id] = photo
     return list(best.values())
+
+
+def diagnoses_by_patient(patients: Iterable[int]) -> dict[int, str]:
+    """Patient primary key → name of the standing diagnosis."""
+    standing = Diagnosis.objects.filter(patient__in=list(patients), retracted_at__isnull=True)
+    return dict(standing.values_list("patient_id", "syndrome__name"))
+
+
+def gallery_allowed(patient: Patient) -> bool:
+    """Whether the patient has agreed to stand in this hospital's gallery, as of now."""
+    return patients_allowing(Tier.GALLERY).filter(pk=patient.pk).exists()
