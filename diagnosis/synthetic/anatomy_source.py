@@ -139,7 +139,8 @@ def vertex_masks(model: Any) -> Array:
     vertices = np.array(sorted(vertex_uv))
     places = uvs[[vertex_uv[int(v)] for v in vertices]]
     for column, name in enumerate(_MASKS):
-        picture = np.asarray(Image.open(_data_folder() / "mpfb2/textures" / name).convert("L"), dtype=np.float64)
+        path = _data_folder() / "mpfb2/textures" / name
+        picture = np.asarray(Image.open(path).convert("L"), dtype=np.float64)
         height, width = picture.shape
         rows = np.clip(((1 - places[:, 1]) * height).astype(int), 0, height - 1)
         columns = np.clip((places[:, 0] * width).astype(int), 0, width - 1)
@@ -168,18 +169,18 @@ def ambient_occlusion(vertices: Array, faces: npt.NDArray[np.int32], material: I
     """(v,) float64: share of rays over each vertex's hemisphere that leave the template unhindered."""
     import warp as wp
 
-    solid = faces[material != LASH]
-    mesh = wp.Mesh(wp.array(vertices, dtype=wp.vec3, device="cpu"),
-                   wp.array(solid.reshape(-1), dtype=wp.int32, device="cpu"))
-    directions = _sphere_directions(_OCCLUSION_RAYS)
-    out = wp.zeros(len(vertices), dtype=wp.float32, device="cpu")
     from diagnosis.synthetic.raster import occlusion_kernel
 
-    normals = vertex_normals(vertices, solid)
-    wp.launch(occlusion_kernel, dim=len(vertices), device="cpu", inputs=[
-        mesh.id, wp.array(vertices, dtype=wp.vec3, device="cpu"), wp.array(normals, dtype=wp.vec3, device="cpu"),
-        wp.array(directions, dtype=wp.vec3, device="cpu"), _OCCLUSION_REACH_METRES], outputs=[out])
-    return out.numpy().astype(np.float64)
+    def vectors(values: Array) -> Any:
+        return wp.array(values, dtype=wp.vec3, device="cpu")
+
+    solid = faces[material != LASH]
+    mesh = wp.Mesh(vectors(vertices), wp.array(solid.reshape(-1), dtype=wp.int32, device="cpu"))
+    normals, directions = vertex_normals(vertices, solid), _sphere_directions(_OCCLUSION_RAYS)
+    openness: Any = wp.zeros(len(vertices), dtype=wp.float32, device="cpu")
+    rays = [mesh.id, vectors(vertices), vectors(normals), vectors(directions), _OCCLUSION_REACH_METRES]
+    wp.launch(occlusion_kernel, dim=len(vertices), device="cpu", inputs=rays, outputs=[openness])
+    return np.asarray(openness.numpy(), dtype=np.float64)
 
 
 def vertex_normals(vertices: Array, faces: npt.NDArray[np.int32]) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +19,12 @@ Array = npt.NDArray[np.float64]
 _NECK = (0.555, 0.645)
 _DISTANCE = 11.0  # camera distance in eye–chin distances, about that of a portrait lens
 
+_FILM_STEPS, _FILM_RANGE = 32768, 2.0
+
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the head stands: rotation (3, 3) about pivot (3,) m, focal length px, centre (3,) m, middle px."""
+    """Where the head stands: rotation (3, 3) about pivot (3,) m, focal and middle px, centre (3,) m."""
 
     rotation: Array
     pivot: Array
@@ -80,20 +83,37 @@ def develop(picture: npt.NDArray[np.float32], photo: PhotoSpec) -> npt.NDArray[n
 
     rng = stream(Draw.SENSOR, *photo.seed)
     exposed = picture * np.float32(photo.exposure)
-    grey = exposed @ np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
-    coloured = grey[..., None] + (exposed - grey[..., None]) * np.float32(photo.saturation)
-    toned = _film(np.maximum(coloured, 0.0))
-    noise = rng.standard_normal(toned.shape, dtype=np.float32) * np.float32(photo.grain)
-    levels = np.clip(np.rint(toned * 255.0), 0, 255).astype(np.uint8)
+    levels = film_table()[_film_places(_saturate(exposed, np.float32(photo.saturation)))]
+    noise = rng.standard_normal(levels.shape, dtype=np.float32) * np.float32(photo.grain * 255.0)
     image = Image.fromarray(levels).filter(ImageFilter.GaussianBlur(photo.blur))
-    grained = np.clip(np.rint(np.asarray(image, dtype=np.float32) + noise * 255.0), 0, 255).astype(np.uint8)
+    grained = np.clip(np.rint(np.asarray(image, dtype=np.float32) + noise), 0, 255).astype(np.uint8)
     stored = io.BytesIO()
     Image.fromarray(grained).save(stored, "JPEG", quality=photo.jpeg_quality, subsampling=0)
     return np.asarray(Image.open(stored).convert("RGB"))
 
 
-def _film(light: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """sRGB transfer with a soft shoulder above 0.8, so that highlights do not clip hard."""
+def _saturate(light: npt.NDArray[np.float32], amount: np.float32) -> npt.NDArray[np.float32]:
+    # Written out, because the order of a BLAS product differs between processors.
+    red, green, blue = light[..., 0], light[..., 1], light[..., 2]
+    grey = red * np.float32(0.2126) + green * np.float32(0.7152) + blue * np.float32(0.0722)
+    spread: npt.NDArray[np.float32] = grey[..., None] + (light - grey[..., None]) * amount
+    return spread
+
+
+def _film_places(light: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
+    steps = light * np.float32(_FILM_STEPS / _FILM_RANGE)
+    places: npt.NDArray[np.int32] = np.clip(steps, 0, _FILM_STEPS - 1).astype(np.int32)
+    return places
+
+
+@lru_cache(maxsize=1)
+def film_table() -> npt.NDArray[np.uint8]:
+    """(_FILM_STEPS,) uint8: sRGB level of linear light in [0, _FILM_RANGE), with a soft shoulder above 0.8.
+
+    A table, because numpy's power and exp round differently on different processors.
+    """
+    light = (np.arange(_FILM_STEPS) + 0.5) * (_FILM_RANGE / _FILM_STEPS)
     soft = np.where(light > 0.8, 0.8 + 0.2 * (1.0 - np.exp(-(light - 0.8) / 0.2)), light)
-    curve = np.where(soft <= 0.0031308, 12.92 * soft, 1.055 * np.power(np.maximum(soft, 1e-6), 1 / 2.4) - 0.055)
-    return curve.astype(np.float32)
+    bright = 1.055 * np.power(np.maximum(soft, 1e-6), 1 / 2.4) - 0.055
+    curve = np.where(soft <= 0.0031308, 12.92 * soft, bright)
+    return np.clip(np.rint(curve * 255.0), 0, 255).astype(np.uint8)

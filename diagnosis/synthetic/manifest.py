@@ -111,10 +111,12 @@ def load_shipped() -> Cohort:
 
 
 def load_cohort(folder: Path) -> Cohort:
-    """A cohort written by cohort.write_cohort. Raises CohortDamaged if there is no manifest of this format."""
+    """A cohort written by cohort.write_cohort. Raises CohortDamaged without a manifest of this format."""
     path = folder / MANIFEST_NAME
     if not path.exists():
-        raise CohortDamaged(f"{folder} holds no {MANIFEST_NAME}. Write a cohort there with 'manage.py synthesize'.")
+        raise CohortDamaged(
+            f"{folder} holds no {MANIFEST_NAME}. Write one there with 'manage.py synthesize'."
+        )
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if found.get("format") != FORMAT:
         raise CohortDamaged(f"{path} has the format {found.get('format')!r}; this version reads {FORMAT!r}.")

@@ -14,6 +14,8 @@ from diagnosis.synthetic.anatomy import load_head
 from diagnosis.synthetic.surface import Look
 
 SUPERSAMPLING = 2  # shade_kernel is written for 2 × 2
+# Rounding before float32, so that the last bit of a BLAS sum or of a sine cannot change a pixel.
+_GRID_METRES, _GRID_PIXELS = 1e-7, 1e-5
 _NOISE_SIDE = 512
 _NOISE_SEED = 20240613
 
@@ -33,6 +35,11 @@ def _static() -> Any:
 
 def _vectors(values: npt.NDArray[Any], kind: Any) -> Any:
     return wp.array(values.astype(np.float32), dtype=kind, device="cpu")
+
+
+def _rounded(values: npt.NDArray[np.float64], grid: float) -> npt.NDArray[np.float64]:
+    steps: npt.NDArray[np.float64] = np.round(values / grid)
+    return steps * grid
 
 
 def noise_texture() -> npt.NDArray[np.float32]:
@@ -65,13 +72,25 @@ def paint(
     """posed (v, 3) m, screen (v, 3) px of the photo → (size, size, 3) float32 linear light."""
     head = _static()
     normals = wp.zeros(len(posed), dtype=wp.vec3, device="cpu")
-    wp.launch(raster.normals_kernel, dim=1, device="cpu", inputs=[_vectors(posed, wp.vec3), head.faces],
-              outputs=[normals])
-    owner, weights = _rasterise(screen * np.array([SUPERSAMPLING, SUPERSAMPLING, 1.0]), shown,
-                                size * SUPERSAMPLING)
-    picture = wp.empty((size, size), dtype=wp.vec3, device="cpu")
-    wp.launch(raster.shade_kernel, dim=(size, size), device="cpu",
-              inputs=[owner, weights, normals, head, _look_struct(look)], outputs=[picture])
+    wp.launch(
+        raster.normals_kernel,
+        dim=1,
+        device="cpu",
+        inputs=[_vectors(_rounded(posed, _GRID_METRES), wp.vec3), head.faces],
+        outputs=[normals],
+    )
+    screen = _rounded(screen, _GRID_PIXELS)
+    owner, weights = _rasterise(
+        screen * np.array([SUPERSAMPLING, SUPERSAMPLING, 1.0]), shown, size * SUPERSAMPLING
+    )
+    picture: Any = wp.empty((size, size), dtype=wp.vec3, device="cpu")
+    wp.launch(
+        raster.shade_kernel,
+        dim=(size, size),
+        device="cpu",
+        inputs=[owner, weights, normals, head, _look_struct(look)],
+        outputs=[picture],
+    )
     light: npt.NDArray[np.float32] = picture.numpy()
     return light
 
@@ -82,9 +101,18 @@ def _rasterise(screen: npt.NDArray[np.float64], shown: npt.NDArray[np.int32], si
     depth = wp.full((side, side), 1.0e9, dtype=wp.float32, device="cpu")
     owner = wp.full((side, side), -1, dtype=wp.int32, device="cpu")
     weights = wp.empty((side, side), dtype=wp.vec2, device="cpu")
-    wp.launch(raster.raster_kernel, dim=1, device="cpu",
-              inputs=[_vectors(screen, wp.vec3), head.faces, head.material,
-                      wp.array(shown, dtype=wp.int32, device="cpu")], outputs=[depth, owner, weights])
+    wp.launch(
+        raster.raster_kernel,
+        dim=1,
+        device="cpu",
+        inputs=[
+            _vectors(screen, wp.vec3),
+            head.faces,
+            head.material,
+            wp.array(shown, dtype=wp.int32, device="cpu"),
+        ],
+        outputs=[depth, owner, weights],
+    )
     return owner, weights
 
 

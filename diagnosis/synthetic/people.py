@@ -1,7 +1,8 @@
 """Synthetic people: syndromes, patients, unaffected people and their photos, drawn from explicit seeds.
 
-Every draw comes from its own stream, seeded by (purpose, population seed, number …), so a person or photo is
-the same whoever else is drawn, and in whatever order. Nobody here exists; every syndrome and gene is invented.
+Every draw comes from its own stream, seeded by (purpose, population seed, number …), so a person or photo
+is the same whoever else is drawn, and in whatever order. Nobody here exists; every syndrome and gene is
+invented.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Array = npt.NDArray[np.float64]
 
 IDENTITY_SPREAD = 0.25
 # MakeHuman's shapes differ in size; these would make every second stranger look ill at the common spread.
-IDENTITY_SHARE = {name: 0.25 for name in SHIFTS} | {
+IDENTITY_SHARE = dict.fromkeys(SHIFTS, 0.25) | {
     "forehead-nubian-incr": 0.35, "chin-height-incr": 0.6, "forehead-scale-vert-incr": 0.6,
 }  # fmt: skip
 PAIR_ASYMMETRY = 0.06
@@ -52,7 +53,6 @@ class Draw(IntEnum):
     SENSOR = 7
     PHOTO_COUNT = 8
     SPLIT = 9
-
 
 
 # Disjoint numbers: nothing that is evaluated is ever trained on.
@@ -128,8 +128,8 @@ class Person:
         return f"S{self.seed}-{self.number:05d}"
 
 
-def stream(purpose: Draw, *seeds: int) -> np.random.Generator:
-    """The generator of one draw; equal seeds give equal draws in every process."""
+def stream(purpose: int, *seeds: int) -> np.random.Generator:
+    """The generator of one draw (purpose: see Draw); equal seeds give equal draws in every process."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence((int(purpose), *seeds))))
 
 
@@ -205,7 +205,7 @@ def _limit(face: Array) -> Array:
 
 
 def _draw_findings(rng: np.random.Generator, face: Array) -> dict[str, str]:
-    """HPO term → present, absent, not assessed: read off the rendered face, for the terms somebody looked at."""
+    """HPO term → present, absent, not assessed: read off the rendered face, where somebody looked."""
     terms = [feature.term for feature in ALL_FEATURES]
     seen = assess_terms(face, terms)
     looked = rng.uniform(size=len(terms)) < CHECKED_SHARE
@@ -242,7 +242,10 @@ def _draw_appearance(
 def draw_ages(seed: int, number: int, photos: int) -> Sequence[float]:
     """Ages in years at `photos` photos, ascending: mostly children, as in a genetics clinic."""
     rng = stream(Draw.AGES, seed, number)
-    first = float(rng.choice([rng.uniform(0.3, 3.0), rng.uniform(3.0, 14.0), rng.uniform(14.0, 65.0)],
-                             p=[0.25, 0.45, 0.30]))
+    first = float(
+        rng.choice(
+            [rng.uniform(0.3, 3.0), rng.uniform(3.0, 14.0), rng.uniform(14.0, 65.0)], p=[0.25, 0.45, 0.30]
+        )
+    )
     steps = rng.uniform(0.5, 5.0, size=max(photos - 1, 0))
     return [first, *(first + np.cumsum(steps)).tolist()]

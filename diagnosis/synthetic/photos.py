@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from diagnosis.synthetic.people import Draw, Person, stream
 
@@ -18,7 +19,8 @@ EXPRESSIONS: tuple[tuple[str, dict[str, float], float], ...] = (
     ("mouth open", {"jawOpen": 0.22}, 0.10),
     ("surprise", {"browInnerUp": 0.6, "browOuterUpLeft": 0.5, "browOuterUpRight": 0.5, "eyeWideLeft": 0.4,
                   "eyeWideRight": 0.4, "jawOpen": 0.12}, 0.06),
-    ("frown", {"browDownLeft": 0.6, "browDownRight": 0.6, "mouthFrownLeft": 0.4, "mouthFrownRight": 0.4}, 0.06),
+    ("frown", {"browDownLeft": 0.6, "browDownRight": 0.6, "mouthFrownLeft": 0.4,
+               "mouthFrownRight": 0.4}, 0.06),
     ("pressed lips", {"mouthPressLeft": 0.5, "mouthPressRight": 0.5}, 0.06),
 )  # fmt: skip
 _BACKDROPS: tuple[tuple[Colour, Colour], ...] = (
@@ -35,8 +37,8 @@ _BACKDROPS: tuple[tuple[Colour, Colour], ...] = (
 class PhotoSpec:
     """One photo. Angles in degrees, lengths in shares of the picture, lights linear RGB, age in years.
 
-    seed is (population seed, person, photo): sensor noise is drawn from it. eye_chin is the distance from the middle of
-    the pupils to the chin, as a share of the picture's height.
+    seed is (population seed, person, photo): sensor noise is drawn from it. eye_chin is the distance from the
+    middle of the pupils to the chin, as a share of the picture's height.
     """
 
     seed: tuple[int, ...]
@@ -99,7 +101,7 @@ def draw_photo(person: Person, number: int, age: float) -> PhotoSpec:
     )
 
 
-def _tinted(colour: Colour, tint: np.ndarray) -> Colour:  # type: ignore[type-arg]
+def _tinted(colour: Colour, tint: npt.NDArray[np.float64]) -> Colour:
     return (float(colour[0] * tint[0]), float(colour[1] * tint[1]), float(colour[2] * tint[2]))
 
 

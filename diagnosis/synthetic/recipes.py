@@ -61,7 +61,8 @@ def _demo_sites() -> tuple[Site, ...]:
     counts = (9, 8, 8, 7, 7, 6, 6, 6)
     a = list(zip(frequent, counts, strict=True)) + [(n, 1 + (i % 3 == 0)) for i, n in enumerate(tail[:26])]
     b = [(n, 6) for n in frequent[:7]] + [(n, 1 + (i % 4 == 0)) for i, n in enumerate(tail[10:28])]
-    c = [(n, 6) for n in (*frequent[:5], frequent[7])] + [(n, 1 + (i % 4 == 1)) for i, n in enumerate(tail[18:32])]
+    c = [(n, 6) for n in (*frequent[:5], frequent[7])]
+    c += [(n, 1 + (i % 4 == 1)) for i, n in enumerate(tail[18:32])]
     d = [(n, 6) for n in frequent[1:7]] + [(n, 1 + (i % 5 == 0)) for i, n in enumerate(tail[24:34])]
     return (
         # Two of A's unsolved patients have what only C or D has seen; one has what nobody has seen.

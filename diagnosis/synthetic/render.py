@@ -85,9 +85,7 @@ def _shapes(pack: HeadPack, chunk: list[tuple[Person, PhotoSpec]]) -> Array:
     return shape_heads(pack, np.stack(weights), np.stack(changes), actions)
 
 
-def _render_one(
-    pack: HeadPack, person: Person, photo: PhotoSpec, shape: Array, size: int
-) -> RenderedPhoto:
+def _render_one(pack: HeadPack, person: Person, photo: PhotoSpec, shape: Array, size: int) -> RenderedPhoto:
     from diagnosis.synthetic import paint
 
     scale = float(eye_chin_distance(pack, shape[None])[0])
@@ -96,8 +94,13 @@ def _render_one(
     pose = camera.place(landmarks, photo, scale, size)
     posed = pose.turn(np.concatenate([dressed, landmarks]), np.concatenate([pack.canonical, pose.anchors]))
     screen = pose.project(posed)
-    picture = paint.paint(posed[: len(dressed)], screen[: len(dressed)], looks.look_of(person, photo),
-                          looks.shown_materials(person, photo), size)
+    picture = paint.paint(
+        posed[: len(dressed)],
+        screen[: len(dressed)],
+        looks.look_of(person, photo),
+        looks.shown_materials(person, photo),
+        size,
+    )
     pixels = camera.develop(picture, photo)
     truth = (screen[len(dressed) :][:5, :2] - 0.5).astype(np.float32)
     return RenderedPhoto(pixels, truth, parameter_vector(person, photo))

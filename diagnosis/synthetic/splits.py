@@ -21,7 +21,7 @@ Row = tuple[int, ...]
 
 
 def write_splits(cohort: Cohort, folder: Path) -> None:
-    """Writes the four gmdb_*_images files and the list of unaffected people; the version is the cohort's name."""
+    """The four gmdb_*_images files and the list of unaffected people; the version is the cohort's name."""
     version = cohort.name
     gallery, test = frequent_split(cohort)
     _write(folder / f"gmdb_frequent_gallery_images_v{version}.csv", _HEADER, _rows(gallery))
@@ -61,7 +61,7 @@ def frequent_split(cohort: Cohort) -> tuple[list[CohortPerson], list[CohortPerso
 
 
 def rare_split(cohort: Cohort, split: int) -> tuple[list[CohortPerson], list[CohortPerson]]:
-    """(gallery, test) patients of the rare syndromes in one of the ten splits: one of 2–3, two of 4–6 tested."""
+    """(gallery, test) of the rare syndromes in one of ten splits: one of 2–3, two of 4–6 are tested."""
     gallery: list[CohortPerson] = []
     test: list[CohortPerson] = []
     for syndrome, patients in sorted(patients_by_syndrome(cohort).items()):

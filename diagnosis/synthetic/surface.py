@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# ^ warp's functions are its own dialect: annotations are values there.
 """What colour the surface has at a canonical point: warp functions, linear RGB. Metres on anny's template.
 
 Places on the template (person's left is +x, front is −y): pupils (±0.0308, 0.728), brows along z ≈ 0.75,
@@ -113,7 +115,8 @@ def brow_cover(p: wp.vec3, look: Look, noise: wp.array2d(dtype=wp.vec4)) -> floa
         return 0.0
     x = wp.abs(p[0])
     t = (x - 0.0125) / 0.043
-    line = 0.7478 + look.brow_height + (0.0058 + 0.0045 * look.brow_arch) * wp.sin(wp.clamp(t, 0.0, 1.0) * 2.4) - 0.0042 * t
+    arch = (0.0058 + 0.0045 * look.brow_arch) * wp.sin(wp.clamp(t, 0.0, 1.0) * 2.4)
+    line = 0.7478 + look.brow_height + arch - 0.0042 * t
     half_width = look.brow_thickness * (1.0 - 0.62 * wp.clamp(t, 0.0, 1.2)) + 0.0007
     across = wp.abs(p[2] - line) / half_width
     inner = ramp(-0.10 - 0.35 * look.synophrys, 0.16 - 0.35 * look.synophrys, t)
@@ -132,7 +135,9 @@ def above_collar(p: wp.vec3, look: Look) -> float:
 
 
 @wp.func
-def lip_colour(skin: wp.vec3, p: wp.vec3, mask: wp.vec4, look: Look, noise: wp.array2d(dtype=wp.vec4)) -> wp.vec3:
+def lip_colour(
+    skin: wp.vec3, p: wp.vec3, mask: wp.vec4, look: Look, noise: wp.array2d(dtype=wp.vec4)
+) -> wp.vec3:
     grain = tile(noise, p[0] * 16.0 + look.noise_shift[0], p[2] * 4.0)[3]
     red = ramp(0.25, 0.85, mask[0]) * look.lip_strength
     colour = skin * (1.0 - red) + look.lip * (0.88 + 0.24 * grain) * red
@@ -142,7 +147,9 @@ def lip_colour(skin: wp.vec3, p: wp.vec3, mask: wp.vec4, look: Look, noise: wp.a
 
 
 @wp.func
-def freckled(skin: wp.vec3, p: wp.vec3, u: float, front: float, look: Look, noise: wp.array2d(dtype=wp.vec4)) -> wp.vec3:
+def freckled(
+    skin: wp.vec3, p: wp.vec3, u: float, front: float, look: Look, noise: wp.array2d(dtype=wp.vec4)
+) -> wp.vec3:
     speckle = tile(noise, u * 15.0, p[2] * 15.0 + look.noise_shift[0])[1]
     place = front * (1.0 - ramp(0.72, 0.78, p[2])) * ramp(0.66, 0.69, p[2])
     dots = look.freckles * ramp(0.66, 0.76, speckle) * place
@@ -170,14 +177,16 @@ def wrinkled(skin: wp.vec3, p: wp.vec3, x: float, cloud: float, front: float, lo
 
 
 @wp.func
-def skin_colour(p: wp.vec3, angle: float, mask: wp.vec4, look: Look, noise: wp.array2d(dtype=wp.vec4)) -> wp.vec3:
+def skin_colour(
+    p: wp.vec3, angle: float, mask: wp.vec4, look: Look, noise: wp.array2d(dtype=wp.vec4)
+) -> wp.vec3:
     u = angle * 0.1
     low = tile(noise, u * 3.0 + look.noise_shift[0], p[2] * 3.0 + look.noise_shift[1])
     fine = tile(noise, u * 24.0 + look.noise_shift[1], p[2] * 24.0 + look.noise_shift[0])
     x = wp.abs(p[0])
     front = ramp(-0.07, -0.12, p[1])
     red = 0.8 * mask[3] + 0.25 * (low[2] - 0.5)
-    shadow = float(0.0)
+    shadow = wp.float32(0.0)
     if front > 0.0:
         cheek = spot(x - 0.042, p[2] - 0.688, 0.022, 0.020)
         nose = spot(x, p[2] - 0.692, 0.012, 0.012)
