@@ -6,6 +6,8 @@ import io
 import warnings
 from typing import Final
 
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 from PIL import Image
 
 from diagnosis.errors import InvalidInput
@@ -14,7 +16,9 @@ MAX_BYTES: Final = 300_000
 MAX_SIDE: Final = 2400
 MIN_INK: Final = 40  # pixels: less is a slip of the finger, not a signature
 PNG: Final = b"\x89PNG\r\n\x1a\n"
-_SENTENCE: Final = "The signature could not be read. Please draw it again, or use your typed name."
+_SENTENCE: Final = gettext_noop(
+    "The signature could not be read. Please draw it again, or use your typed name."
+)
 
 
 def signature_checked(data: bytes) -> bytes:
@@ -23,19 +27,19 @@ def signature_checked(data: bytes) -> bytes:
     Raises InvalidInput for anything that is not a PNG of sensible size with some ink in it.
     """
     if len(data) > MAX_BYTES or not data.startswith(PNG):
-        raise InvalidInput(_SENTENCE)
+        raise InvalidInput(_(_SENTENCE))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=["PNG"])
             if max(image.size) > MAX_SIDE:
-                raise InvalidInput(_SENTENCE)
+                raise InvalidInput(_(_SENTENCE))
             drawn = _on_white(image)
     except (OSError, ValueError, SyntaxError, Warning):
-        raise InvalidInput(_SENTENCE) from None
+        raise InvalidInput(_(_SENTENCE)) from None
     if sum(drawn.histogram()[:128]) < MIN_INK:
         raise InvalidInput(
-            "The signature field is empty. Please draw your signature, or use your typed name."
+            _("The signature field is empty. Please draw your signature, or use your typed name.")
         )
     stream = io.BytesIO()
     drawn.save(stream, "PNG", optimize=True)

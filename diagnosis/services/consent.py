@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from diagnosis import consent_forms, outbox, vault
 from diagnosis.consent_forms.signature import signature_checked
@@ -44,7 +45,7 @@ NAME_LENGTH: Final = 120
 def form_current(language: str, signer: str = Signer.SELF) -> ConsentForm:
     """The form in force in `language` as written for `signer`, stored with its hash on first use."""
     text = consent_forms.form_text(language, signer)
-    form, _created = ConsentForm.objects.get_or_create(
+    form, _new = ConsentForm.objects.get_or_create(
         version=text["version"], language=text["language"], sha256=consent_forms.text_sha256(text),
         defaults={"text": text},
     )  # fmt: skip
@@ -101,7 +102,7 @@ def consent_sign(
 
 def _signed_no(user: User | None, patient: Patient, signer: str, name: str) -> Consent:
     if patient.state != "given":
-        raise InvalidInput("Nothing was agreed to, so there is nothing to sign.")
+        raise InvalidInput(_("Nothing was agreed to, so there is nothing to sign."))
     return consent_withdraw(user=user, patient=patient, signer=signer, signer_name=name)
 
 
@@ -134,26 +135,26 @@ def _recorded(
 def _name_checked(name: str) -> str:
     name = " ".join(name.split())
     if not name or len(name) > NAME_LENGTH:
-        raise InvalidInput(f"Enter the full name of the person who signs, at most {NAME_LENGTH} letters.")
+        raise InvalidInput(_("Enter the full name of the person who signs, at most 120 letters."))
     return name
 
 
 def _choices_check(tiers: set[str], no_methods_research: bool) -> None:
     if tiers and Tier.ANALYSIS not in tiers:
-        raise InvalidInput("Without analysis here, nothing else can be agreed to.")
+        raise InvalidInput(_("Without analysis here, nothing else can be agreed to."))
     if no_methods_research and Tier.TRAINING in tiers:
-        raise InvalidInput("“No methods research” and training exclude each other. Choose one.")
+        raise InvalidInput(_("“No methods research” and training exclude each other. Choose one."))
 
 
 def _signer_check(patient: Patient, form: ConsentForm, signer: str) -> None:
     """The text must be the one written for this signer, and the signer one that this age allows."""
     if not vault.has_key(patient.key):
-        raise InvalidInput("This patient's data were erased. Register the person again under a new code.")
+        raise InvalidInput(_("This patient's data were erased. Register the person again under a new code."))
     if form.text.get("variant") != consent_forms.VARIANT_OF_SIGNER[Signer(signer).value]:
-        raise InvalidInput("This form was written for somebody else to sign. Start the form again.")
+        raise InvalidInput(_("This form was written for somebody else to sign. Start the form again."))
     if signer not in signers_possible(patient):
         raise InvalidInput(
-            "Under 18 a parent or guardian signs; from 18 on the patient, or a legal representative."
+            _("Under 18 a parent or guardian signs; from 18 on the patient, or a legal representative.")
         )
 
 
@@ -199,7 +200,7 @@ def consent_narrow(*, user: User | None, patient: Patient, tier: str) -> Consent
         patient = Patient.objects.select_for_update().get(pk=patient.pk)
         last = consent_now(patient)
         if last is None or patient.state != "given" or tier not in tiers_of(last):
-            raise InvalidInput("This was not agreed to, so there is nothing to take back.")
+            raise InvalidInput(_("This was not agreed to, so there is nothing to take back."))
         if tier == Tier.ANALYSIS:
             return consent_withdraw(user=user, patient=patient, signer=last.signer)
         return _narrowed(user, patient, last, tiers_of(last) - {tier})
@@ -226,7 +227,7 @@ def consent_withdraw(*, user: User | None, patient: Patient, signer: str, signer
         patient = Patient.objects.select_for_update().get(pk=patient.pk)
         last = consent_now(patient)
         if last is None:
-            raise InvalidInput("Nothing was signed for this patient, so there is nothing to withdraw.")
+            raise InvalidInput(_("Nothing was signed for this patient, so there is nothing to withdraw."))
         if patient.state == "withdrawn":
             return last
         return _withdrawn(user, patient, last, Signer(signer).value, "withdrawn")

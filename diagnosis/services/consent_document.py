@@ -190,8 +190,8 @@ def _evidence(consent: Consent) -> KeepTogether:
     form = consent.form
     duo = ", ".join(f"{code} ({consent_forms.DUO_LABELS[code]})" for code in consent.duo)
     lines = [
-        f"{_('Form')} {form.version}, {form.language}, sha256 {form.sha256}",
-        f"{_('Signature number')} {consent.pk}, {timezone.localtime(consent.signed_at).isoformat()}",
+        _("Form") + f" {form.version}, {form.language}, sha256 {form.sha256}",
+        _("Signature number") + f" {consent.pk}, {timezone.localtime(consent.signed_at).isoformat()}",
         f"GA4GH DUO: {duo}",
     ]
     return KeepTogether([Spacer(1, 4 * mm), *[_p(line, SMALL) for line in lines]])

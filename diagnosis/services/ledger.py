@@ -63,17 +63,22 @@ def _line_texts() -> dict[str, Callable[[dict[str, Any]], str]]:
         "gallery.entered": lambda detail: _("A photo entered this hospital’s collection."),
         "gallery.left": lambda detail: _("Your photos left this hospital’s collection."),
         "lookalike.shown": lambda detail: _("A photo was shown to doctors here as a similar face."),
-        "erased": lambda detail: (
-            ngettext(
-                "%(photos)d photo was erased. Its keys were destroyed.",
-                "%(photos)d photos were erased. Their keys were destroyed.",
-                int(detail.get("photos", 0)),
-            )
-            % {"photos": int(detail.get("photos", 0))}
-        ),
+        "erased": _erased_text,
         "code.issued": lambda detail: _("A new code for this page was issued."),
     }
     return own | dict(ledger_lines.items())
+
+
+def _erased_text(detail: dict[str, Any]) -> str:
+    photos = int(detail.get("photos", 0))
+    if not photos:
+        return _("The keys and the name kept here were destroyed. There was no photo.")
+    text = ngettext(
+        "%(photos)d photo was erased. Its keys were destroyed.",
+        "%(photos)d photos were erased. Their keys were destroyed.",
+        photos,
+    )
+    return text % {"photos": photos}
 
 
 def _use_unnamed(detail: dict[str, Any]) -> str:

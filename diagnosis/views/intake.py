@@ -25,6 +25,7 @@ from diagnosis.services import consent as consents
 from diagnosis.services import ledger
 from diagnosis.services.consent_document import consent_pdf
 from diagnosis.services.intake_links import LinkRefused, birth_check, link_find
+from diagnosis.services.ledger import TooManyTries
 from diagnosis.services.people import signers_possible
 from diagnosis.views.intake_visit import KEY, Visit, in_visit, visit_of, visit_start
 
@@ -38,27 +39,40 @@ def place_of(request: HttpRequest) -> str:
 @require_http_methods(["GET", "POST"])
 def intake_open(request: HttpRequest, token: str) -> HttpResponse:
     """A one-time link: says whose form this is in general words; the birth date opens it."""
-    ledger.tries_limit(what="link", place=place_of(request), limit=30)
     try:
+        ledger.tries_limit(what="link", place=place_of(request), limit=30)
         link = link_find(token)
-    except LinkRefused as refused:
-        page = {"refused": refused, "sentence": str(refused)}
-        return render(
-            request, "intake/refused.html", page, status=404 if refused.reason == "unknown" else 410
-        )
+    except (LinkRefused, TooManyTries) as refused:
+        return _refused(request, refused)
     if settings.LANGUAGE_COOKIE_NAME not in request.COOKIES:
         translation.activate(link.language)
     form = BirthFields(request.POST or None)
-    if request.method == "POST" and form.is_valid():
-        born = form.cleaned_data["date_of_birth"]
-        if birth_check(patient=link.patient, date_of_birth=born, place=place_of(request)):
-            language = translation.get_language()[:2]
-            visit_start(request, Visit(link.patient.pk, "link", language, link=link.pk))
-            return redirect("clinic:intake_now")
-        form.add_error(None, _("This date of birth does not fit this link. Please check it."))
+    if request.method == "POST" and form.is_valid() and _birth_fits(request, link, form):
+        language = (translation.get_language() or "en")[:2]
+        visit_start(request, Visit(link.patient.pk, "link", language, link=link.pk))
+        return redirect("clinic:intake_now")
     answer = render(request, "intake/open.html", {"form": form, "link": link})
     answer.set_cookie(settings.LANGUAGE_COOKIE_NAME, translation.get_language(), samesite="Lax")
     return answer
+
+
+def _birth_fits(request: HttpRequest, link: IntakeLink, form: BirthFields) -> bool:
+    """Whether the date fits; if not, the form says so."""
+    born = form.cleaned_data["date_of_birth"]
+    try:
+        if birth_check(patient=link.patient, date_of_birth=born, place=place_of(request)):
+            return True
+        form.add_error(None, _("This date of birth does not fit this link. Please check it."))
+    except TooManyTries as error:
+        form.add_error(None, str(error))
+    return False
+
+
+def _refused(request: HttpRequest, refused: LinkRefused | TooManyTries) -> HttpResponse:
+    """The link opens nothing; the sentence says why."""
+    unknown = isinstance(refused, LinkRefused) and refused.reason == "unknown"
+    page = {"sentence": str(refused)}
+    return render(request, "intake/refused.html", page, status=404 if unknown else refused.status)
 
 
 @require_GET
@@ -148,6 +162,8 @@ def _sign(request: HttpRequest, visit: Visit) -> HttpResponse:
             return _signed(request, visit, shown, form.cleaned_data)
         except InvalidInput as error:
             form.add_error(None, str(error))
+        except LinkRefused as refused:
+            return _refused(request, refused)
     return _show(request, visit, "sign", form=form, review=_review(visit, shown.text))
 
 

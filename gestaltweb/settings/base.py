@@ -64,6 +64,7 @@ MIDDLEWARE = [
     "diagnosis.middleware.PatientPagesMiddleware",
     "diagnosis.middleware.ErrorSentencesMiddleware",
     "diagnosis.intake_lock.IntakeLockMiddleware",
+    "diagnosis.page_language.PageLanguageMiddleware",
 ]
 
 TEMPLATES = [
