@@ -28,4 +28,4 @@ class PageLanguageMiddleware:
         name = request.resolver_match.view_name if request.resolver_match else ""
         if not name.startswith(PATIENT_PAGES):
             translation.activate("en")
-            request.LANGUAGE_CODE = "en"  # type: ignore[attr-defined]
+            request.LANGUAGE_CODE = "en"

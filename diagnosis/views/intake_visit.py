@@ -80,7 +80,7 @@ def in_visit(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
         if visit is None or not _still_open(visit):
             return redirect("clinic:intake_end")
         translation.activate(visit.language)
-        request.LANGUAGE_CODE = visit.language  # type: ignore[attr-defined]
+        request.LANGUAGE_CODE = visit.language
         return view(request, visit, *args, **kwargs)
 
     return inner
