@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import OuterRef, Prefetch, Q, QuerySet, Subquery
+from django.db.models import Case as Choice
+from django.db.models import OuterRef, Prefetch, Q, QuerySet, Subquery, When
 
 from diagnosis.models import (
     Case,
@@ -38,7 +39,7 @@ def case_list_page(user: User, *, state: str = "", search: str = "") -> QuerySet
 
 
 def top_rows(cases: list[Case], user: User) -> dict[int, dict[str, Any]]:
-    """Per case: name, band and match of the first row of its newest list, unless it is still hidden."""
+    """Per case: match and first row of its newest list, unless it is still hidden."""
     hidden = differentials_due(cases, user)
     keys = [getattr(case, "ranking_newest", None) for case in cases if case.pk not in hidden]
     records = RankingRecord.objects.filter(pk__in=[key for key in keys if key])
@@ -49,13 +50,16 @@ def top_rows(cases: list[Case], user: User) -> dict[int, dict[str, Any]]:
     return found
 
 
-def patients_to_choose(user: User, search: str = "") -> QuerySet[Patient]:
-    """Patients of the user's teams who agreed to analysis, newest first, for a new case."""
+def patients_to_choose(user: User, search: str = "", first: str = "") -> QuerySet[Patient]:
+    """Patients of the user's teams who agreed to analysis, for a new case: the one whose primary key is
+    `first` leads, the others follow newest first."""
     agreed = patients_allowing(Tier.ANALYSIS).values("pk")
     patients = visible_to(user, Patient.objects.all()).filter(pk__in=agreed)
     if search:
         patients = patients.filter(code__icontains=search)
-    return patients.select_related("team").order_by("-id")
+    leads = Q(pk=int(first)) if first.isascii() and first.isdigit() else Q(pk=0)
+    ahead = Choice(When(leads, then=0), default=1)
+    return patients.select_related("team").order_by(ahead, "-id")
 
 
 # --- one case ----------------------------------------------------------------------------------------
@@ -157,6 +161,7 @@ def composite_photos(syndrome: Syndrome, faces: FaceFilter, leave_out: Patient |
     """One gallery photo per patient with that standing diagnosis: the best one that the filter admits."""
     standing = Diagnosis.objects.filter(syndrome=syndrome, retracted_at__isnull=True)
     photos = faces.apply(for_gallery().filter(patient__in=standing.values("patient")).exclude(crop=""))
+    photos = photos.select_related("patient")
     if leave_out is not None:
         photos = photos.exclude(patient=leave_out)
     best: dict[int, Photo] = {}

@@ -13,12 +13,13 @@ from django.utils.translation import gettext_lazy as _
 from diagnosis import case_selectors as cases
 from diagnosis.forms.cases import LANDMARK_NAMES, CompareForm
 from diagnosis.models import Case, Extractor, Patient, Photo, RankingRecord, Syndrome, Tier, User
-from diagnosis.registries import case_panels, ranking_sources
+from diagnosis.registries import RankingSource, case_panels, ranking_sources
 from diagnosis.selectors import consent_now, extractor_adopted, verdicts_standing
 from diagnosis.services.composite import MIN_PATIENTS, composite_refusal
 
 LISTS = {"syndromes": _("Syndromes"), "genes": _("Genes"), "patients": _("Patients")}
 ROWS_FIRST = 30
+FACES_FIRST, FACES_MOST = 2, 24
 FARTHEST = 2.0
 BANDS = {"high": _("High"), "medium": _("Medium"), "low": _("Low")}
 
@@ -43,9 +44,10 @@ class Row:
     subtitle: str
     genes: list[str]
     band: str
-    distance: float
-    patients: int
+    distance: float | None
+    patients: int | None
     faces: list[Face]
+    faces_hidden: bool = False
     answer: str = ""
     judged: bool = False
 
@@ -56,7 +58,7 @@ class Row:
     @property
     def nearness(self) -> int:
         """Length of the bar in hundredths: 100 at distance 0, nothing from distance 1 on."""
-        return round(100 * min(max(1.0 - self.distance, 0.0), 1.0))
+        return 0 if self.distance is None else round(100 * min(max(1.0 - self.distance, 0.0), 1.0))
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Comparison:
 
     syndrome: Syndrome
     faces: list[Face]
+    more_faces: list[Face]
     filtered_out: int
     composite_patients: int
     composite_refusal: str
@@ -149,7 +152,7 @@ def ranking_context(request: HttpRequest, case: Case, record: RankingRecord | No
     base = {"sources": sources, "source": source, "lists": LISTS.items(), "list": "syndromes"}
     foreign = dict(sources).get(source)
     if foreign is not None:
-        return base | {"foreign": foreign, "foreign_list": foreign.rank(case, request.user), "rows": []}
+        return base | foreign_context(case, foreign, request.user)
     if record is None:
         return base | {"rows": []}
     kind = request.GET.get("list", "syndromes")
@@ -161,6 +164,19 @@ def ranking_context(request: HttpRequest, case: Case, record: RankingRecord | No
         "rows_first": ROWS_FIRST, "measured": band_legend(record.extractor),
         "model_replaced": replaced_by(record), "compare": comparison(request, case, record),
     }  # fmt: skip
+
+
+def foreign_context(case: Case, source: RankingSource, user: Any) -> dict[str, Any]:
+    """Another room's list. Its `rank` answers None, or {rows, behind, withheld}: rows as a RankingRecord
+    keeps syndromes (distance and patients may be None where they may not be shown), behind says how many
+    hospitals and patients stand behind the list, withheld what it may not show. Nobody's own differential
+    is overtaken by it: while that is due, no list is asked for."""
+    found = None if cases.differential_due(case, user) else source.rank(case, user)
+    rows = [
+        _row(row, title=str(row.get("name", row["id"])), subtitle=str(row["id"]), faces=[])
+        for row in (found or {}).get("rows", [])
+    ]
+    return {"foreign": source, "foreign_list": found, "rows": rows, "rows_all": len(rows)}
 
 
 def ranking_rows(record: RankingRecord, kind: str, found: list[dict[str, Any]], user: Any) -> list[Row]:
@@ -202,10 +218,12 @@ def _patient_rows(found: list[dict[str, Any]], shown: dict[int, Photo]) -> list[
 
 def _row(row: dict[str, Any], *, title: str, subtitle: str, faces: list[Face], **more: Any) -> Row:
     values: dict[str, Any] = {"genes": list(row.get("genes", [])), **more}
+    distance, patients = row.get("distance"), row.get("patients")
     return Row(
         rank=int(row["rank"]), key=str(row["id"]), title=title, subtitle=subtitle,
-        band=str(row.get("band") or "").lower(), distance=float(row["distance"]),
-        patients=int(row.get("patients", 1)), faces=faces, **values,
+        band=str(row.get("band") or "").lower(), distance=None if distance is None else float(distance),
+        patients=None if patients is None else int(patients), faces=faces,
+        faces_hidden=bool(row.get("photos")) and not faces, **values,
     )  # fmt: skip
 
 
@@ -258,15 +276,23 @@ def comparison(request: HttpRequest, case: Case, record: RankingRecord) -> Compa
     faces = form.faces()
     keys = [int(key) for key in row["photos"]]
     here, matching = cases.gallery_now(keys), cases.gallery_now(keys, faces)
-    count = len(cases.composite_photos(syndrome, faces, case.patient))
+    others = cases.composite_photos(syndrome, faces, case.patient)
+    alike = _compared(faces_of(row, matching), others)
     query = QueryDict(mutable=True)
     query.update({"case": str(case.pk), "age": faces.age, "sex": faces.sex, "ancestry": faces.ancestry})
     return Comparison(
-        syndrome=syndrome, faces=faces_of(row, matching), filtered_out=len(here) - len(matching),
-        composite_patients=count, composite_refusal="" if count >= MIN_PATIENTS else composite_refusal(count),
+        syndrome=syndrome, faces=alike[:FACES_FIRST], more_faces=alike[FACES_FIRST:FACES_MOST],
+        filtered_out=len(here) - len(matching), composite_patients=len(others),
+        composite_refusal="" if len(others) >= MIN_PATIENTS else composite_refusal(len(others)),
         composite_url=f"{reverse('clinic:composite_picture', args=[syndrome.pk])}?{query.urlencode()}",
         form=form, choices=_choices(found[:ROWS_FIRST]),
     )  # fmt: skip
+
+
+def _compared(nearest: list[Face], others: list[Photo]) -> list[Face]:
+    """The look-alikes that caused the row, nearest first, then the syndrome's other gallery patients."""
+    named = {one.code for one in nearest}
+    return nearest + [face(photo) for photo in others if photo.patient.code not in named]
 
 
 def _choices(found: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:

@@ -23,6 +23,7 @@ from diagnosis.views.case_page import ROWS_FIRST, case_context, ranking_rows
 from diagnosis.views.case_table import EXPORT_COLUMNS, export_rows
 
 PAGE_SIZE = 25
+PATIENTS_SHOWN = 10
 
 
 def case_of(request: HttpRequest, pk: int) -> Case:
@@ -57,7 +58,8 @@ def case_list(request: HttpRequest) -> HttpResponse:
     cases = case_selectors.case_list_page(request.user, **chosen)  # type: ignore[arg-type]
     page = Paginator(cases, PAGE_SIZE).get_page(request.GET.get("page"))
     found = case_selectors.top_rows(list(page.object_list), request.user)  # type: ignore[arg-type]
-    context = {"form": form, "page": page, "top": found, "filtered": any(chosen.values()),
+    named = case_selectors.diagnoses_by_patient(case.patient_id for case in page.object_list)
+    context = {"form": form, "page": page, "top": found, "diagnoses": named, "filtered": any(chosen.values()),
                "query": _query_without_page(request)}  # fmt: skip
     return render(request, "diagnosis/cases/list.html", context)
 
@@ -79,10 +81,11 @@ def case_new(request: HttpRequest) -> HttpResponse:
         messages.success(request, _("Case opened. Now add a photo."))
         return redirect("clinic:case_page", pk=case.pk)
     search = request.GET.get("search", "")[:60]
-    patients = Paginator(case_selectors.patients_to_choose(request.user, search), PAGE_SIZE)  # type: ignore[arg-type]
-    page = patients.get_page(request.GET.get("page"))
-    context = {"form": form, "page": page, "search": search, "query": _query_without_page(request),
-               "chosen": request.POST.get("patient") or request.GET.get("patient", "")}  # fmt: skip
+    chosen = request.POST.get("patient") or request.GET.get("patient", "")
+    patients = case_selectors.patients_to_choose(request.user, search, first=chosen)  # type: ignore[arg-type]
+    page = Paginator(patients, PATIENTS_SHOWN).get_page(request.GET.get("page"))
+    context = {"form": form, "page": page, "search": search, "chosen": chosen,
+               "query": _query_without_page(request)}  # fmt: skip
     return render(request, "diagnosis/cases/new.html", context)
 
 
