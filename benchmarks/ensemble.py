@@ -34,6 +34,7 @@ VARIANTS = {
     "sharing, batching": Optimisations(fold=False, channels_last=False),
     "sharing, batching, folding": Optimisations(channels_last=False),
     "all, with channels last": Optimisations(),
+    "all but sharing": Optimisations(share_trunks=False),  # where fine-tuning moved b's trunk, too
 }
 
 

@@ -1,7 +1,8 @@
 """Aligned faces → embedding sets, by the ensemble of the registry (GestaltMatcher-Arc, arXiv 2211.06764).
 
 Straightforward would be one pass of a whole network per row. Here the views of a face go through a
-network as one batch, members with the same trunk share its pass (fine-tuning changes only the neck),
+network as one batch, members whose trunks are equal in every number share its pass (fine-tuning that
+freezes the trunk, with its BatchNorm statistics, changes only the neck),
 BatchNorms are folded into convolutions when the ensemble is built, and a batch's channels lie next to
 each other in memory. The rows are the same to 1e-5.
 """

@@ -1,8 +1,8 @@
 """Weights from elsewhere → the one file form of this site: what `manage.py install_weights` does, without I/O
 beyond reading the source.
 
-Known sources: InsightFace ONNX files, torch.save state dicts of arcface_torch or of our own names, the
-same as safetensors.
+Known sources: InsightFace ONNX files, torch.save state dicts with the names of arcface_torch, of
+GestaltMatcher-Arc or of our own, the same as safetensors.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from diagnosis.phenotype.embed.backbone import BACKBONES
+from diagnosis.phenotype.embed.gestaltmatcher import is_gestaltmatcher, read_gestaltmatcher
 from diagnosis.phenotype.embed.iresnet import IRESNETS
 from diagnosis.phenotype.embed.onnx_import import read_onnx
 from diagnosis.phenotype.embed.self_test import SelfTest, run_self_test
@@ -45,7 +46,7 @@ class ConvertedWeights:
     architecture: str
     source_name: str
     source_sha256: str
-    source_format: str  # "onnx", "state dict" or "safetensors"
+    source_format: str  # "onnx", "state dict", "gestaltmatcher" or "safetensors"
     folded_batch_norms: int  # that an ONNX exporter had folded; they became BatchNorms that only add
     parameters: int
     self_test: SelfTest
@@ -120,17 +121,29 @@ def _read(data: bytes, architecture: str | None, *, file_name: str) -> _Source:
             f"{file_name} is neither an .onnx file, nor a torch.save state dict, nor safetensors; give one "
             "of these."
         )
+    if is_gestaltmatcher(tensors):
+        return _read_gestaltmatcher(tensors, architecture, file_name=file_name)
     tensors = _own_names(tensors)
     return _Source(tensors, architecture or _guess_architecture(tensors, file_name=file_name), kind)
 
 
 def _read_onnx(data: bytes, architecture: str | None, *, file_name: str) -> _Source:
     network = read_onnx(data, file_name=file_name)
-    if architecture not in (None, network.architecture):
-        raise WeightsRefused(
-            f"{file_name} is an {network.architecture}, not an {architecture}; install it as what it is."
-        )
+    _check_architecture(network.architecture, architecture, file_name=file_name)
     return _Source(network.state, network.architecture, "onnx", network.folded)
+
+
+def _read_gestaltmatcher(
+    tensors: Mapping[str, Tensor], architecture: str | None, *, file_name: str
+) -> _Source:
+    network = read_gestaltmatcher(tensors, file_name=file_name)
+    _check_architecture(network.architecture, architecture, file_name=file_name)
+    return _Source(network.state, network.architecture, "gestaltmatcher", network.folded)
+
+
+def _check_architecture(found: str, wanted: str | None, *, file_name: str) -> None:
+    if wanted not in (None, found):
+        raise WeightsRefused(f"{file_name} is an {found}, not an {wanted}; install it as what it is.")
 
 
 def _own_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -118,4 +118,17 @@ class IResNet100(IResNet):
     blocks: ClassVar[tuple[int, int, int, int]] = (3, 13, 30, 3)
 
 
+def adding_batch_norm(name: str, bias: Tensor) -> dict[str, Tensor]:
+    """State of the named BatchNorm that only adds bias (c,): what stays of one folded into its convolution.
+
+    Weight 1, mean 0 and variance 1 - eps, whose root with eps is 1.
+    """
+    return {
+        f"{name}.weight": torch.ones_like(bias),
+        f"{name}.bias": bias,
+        f"{name}.running_mean": torch.zeros_like(bias),
+        f"{name}.running_var": torch.full_like(bias, 1.0 - BATCH_NORM_EPS),
+    }
+
+
 IRESNETS: dict[str, type[IResNet]] = {net.architecture: net for net in (IResNet50, IResNet100)}

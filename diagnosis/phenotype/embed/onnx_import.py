@@ -17,7 +17,13 @@ import torch
 from google.protobuf.message import DecodeError
 from torch import Tensor
 
-from diagnosis.phenotype.embed.iresnet import BATCH_NORM_EPS, FEATURE_SIZE, IRESNETS, STAGE_WIDTHS
+from diagnosis.phenotype.embed.iresnet import (
+    BATCH_NORM_EPS,
+    FEATURE_SIZE,
+    IRESNETS,
+    STAGE_WIDTHS,
+    adding_batch_norm,
+)
 from diagnosis.phenotype.embed.onnx_graph import Array, OnnxGraph, attributes_of
 from diagnosis.phenotype.errors import WeightsRefused
 from diagnosis.phenotype.types import EMBEDDING_SIZE
@@ -140,12 +146,9 @@ class _Walk:
             raise self.graph.refusal("a convolution has other strides, padding, dilation or groups")
 
     def _adding_batch_norm(self, name: str, bias: Array) -> None:
-        """A BatchNorm that only adds: weight 1, mean 0 and variance 1 - eps, whose root with eps is 1."""
+        """What stays of a BatchNorm that the exporter folded."""
         self.folded += 1
-        self._store(f"{name}.weight", np.ones_like(bias))
-        self._store(f"{name}.bias", bias)
-        self._store(f"{name}.running_mean", np.zeros_like(bias))
-        self._store(f"{name}.running_var", np.full_like(bias, 1.0 - BATCH_NORM_EPS))
+        self.state |= adding_batch_norm(name, torch.from_numpy(bias))
 
     def _batch_norm(self, at: str, name: str, channels: int, inner_bias: Array | None = None) -> str:
         """A BatchNorm; a bias of the layer before it (inner_bias) moves into its mean."""

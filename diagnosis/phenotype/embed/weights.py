@@ -7,6 +7,7 @@ without metadata, so that equal weights are equal bytes and the file's sha256 na
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -63,15 +64,16 @@ def persistent_tensors(backbone: Backbone) -> dict[str, Tensor]:
     return {name: state[name] for name in sorted(state) if not name.endswith(BATCH_COUNTER)}
 
 
-def build_on_meta(architecture: str) -> Backbone:
-    """The network without memory or random numbers behind its tensors: for its layout, and to fill."""
-    with torch.device("meta"):
+def build_quietly(architecture: str) -> Backbone:
+    """The network with random weights, without moving torch's random numbers for anybody else."""
+    with torch.random.fork_rng(devices=[]):
         return build_backbone(architecture)
 
 
+@functools.cache
 def backbone_layout(architecture: str) -> Layout:
     """Name → shape of every tensor in a weights file of this architecture, in name order."""
-    tensors = persistent_tensors(build_on_meta(architecture))
+    tensors = persistent_tensors(build_quietly(architecture))
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
@@ -122,23 +124,10 @@ def fill_backbone(tensors: Mapping[str, Tensor], *, architecture: str, file_name
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     check_layout(shapes, backbone_layout(architecture), file_name=file_name)
     check_values(tensors, file_name=file_name)
-    backbone = build_on_meta(architecture)
+    backbone = build_quietly(architecture)
     # assign keeps the checked tensors themselves; contiguous() undoes strides that a file may choose.
     backbone.load_state_dict({n: t.contiguous() for n, t in tensors.items()}, strict=False, assign=True)
-    _start_batch_counters(backbone)
     return backbone.eval()
-
-
-def _start_batch_counters(backbone: Backbone) -> None:
-    for module in backbone.modules():
-        for name, buffer in module.named_buffers(recurse=False):
-            if not buffer.is_meta:
-                continue
-            if name != BATCH_COUNTER:
-                raise TypeError(
-                    f"{backbone.architecture} has a buffer {name} that its weights file leaves out"
-                )
-            setattr(module, name, torch.zeros((), dtype=torch.int64))
 
 
 def serialize_weights(backbone: Backbone) -> bytes:
