@@ -17,21 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from diagnosis.phenotype.embed.backbone import Backbone, scale_pixels
 from diagnosis.phenotype.embed.compact import CompactNet
 from diagnosis.phenotype.embed.weights import save_weights
-from diagnosis.phenotype.types import CROP_SIDE, FloatArray, PixelArray
-from diagnosis.synthetic.facial_changes import SHIFTS
-from diagnosis.synthetic.render import PARAMETER_NAMES
+from diagnosis.phenotype.types import CROP_SIDE, PixelArray
 from diagnosis.synthetic.training_data import (
     FaceSet,
-    Standardisation,
-    fit_standardisation,
-    mirror_of,
-    read_shards,
 )
 from diagnosis.synthetic.training_loop import (
     EpochReport,
@@ -47,8 +40,8 @@ from diagnosis.synthetic.training_render import (
     Population,
     measure_landmark_error,
     photograph_faces,
-    render_shards,
 )
+from diagnosis.synthetic.training_source import FaceSource, face_set, rendered_in_background
 from diagnosis.synthetic.training_validation import validator
 from diagnosis.synthetic.training_whitening import fold_into_neck, whitening_matrix, within_class_covariance
 
@@ -58,6 +51,8 @@ ORIGIN = "Trained by this project on synthetic people that it rendered itself; n
 SELF_TEST_FACES = 2
 SELF_TEST_NUMBERS = 16
 
+DEFAULT_COURSE = (6_000, 8_000, 10_000, 12_000, 14_000, 16_000, 18_000, *(20_000,) * 6)
+
 Say = Callable[[str], None]
 
 
@@ -65,10 +60,10 @@ Say = Callable[[str], None]
 class TrainConfig:
     """Everything that decides the weights. Populations are disjoint by seed, syndromes by number."""
 
-    training: Population = field(default_factory=lambda: Population(1000, 100_000, 5000, 800))
+    training: Population = field(default_factory=lambda: Population(1000, 20_000, 5000, 800))
     validation: Population = field(default_factory=lambda: Population(1001, 1050, 90_000, 45))
     portraits: Population = field(default_factory=lambda: Population(1003, 240, 80_000, 60))
-    loop: LoopConfig = field(default_factory=LoopConfig)
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(DEFAULT_COURSE))
     whitening_faces: int = 20_000
     whitening_shrinkage: float = 0.03
 
@@ -89,7 +84,7 @@ def quick_config() -> TrainConfig:
         training=Population(1000, 120, 5000, 10),
         validation=Population(1001, 28, 90_000, 4),
         portraits=Population(1003, 16, 80_000, 8),
-        loop=LoopConfig(epochs=2, batch_faces=20),
+        loop=LoopConfig((60, 120), batch_faces=20),
         whitening_faces=120,
         whitening_shrinkage=0.5,
     )
@@ -106,53 +101,29 @@ def train(config: TrainConfig, *, work: Path, out: Path, workers: int = 1, say: 
     work.mkdir(parents=True, exist_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     error = measure_landmark_error(config.portraits)
-    training, validation = _face_sets(config, error, work, workers, say)
-    trained = train_network(config.loop, training, validator(validation), _teller(say))
-    whiten(trained.network, training, config)
+    with rendered_in_background(config.training, error, work, workers) as source:
+        source.faces(config.loop.faces_per_epoch[0])
+        validation = _validation_faces(config, source)
+        trained = train_network(config.loop, source.faces, validator(validation), _teller(say, work))
+        whiten(trained.network, source.faces(config.whitening_faces), config.whitening_shrinkage)
     seconds = {"wall_s": time.perf_counter() - started, "cpu_s": time.process_time() - started_cpu}
     whitened = validator(validation)(trained.network)
     measured = {"landmark_error": _as_json(error), "seconds": seconds, "whitened": whitened}
     return write_result(config, trained, out, measured)
 
 
-def _face_sets(
-    config: TrainConfig, error: LandmarkError, work: Path, workers: int, say: Say
-) -> tuple[FaceSet, FaceSet]:
-    paths = []
-    for path in render_shards(config.training, error, work, workers=workers):
-        paths.append(path)
-        say(f"rendered {path.name}")
-    rendered, photographed = read_shards(paths), photograph_faces(config.validation)
-    standard = fit_standardisation(_parameters(rendered), mirror_of(PARAMETER_NAMES, tuple(SHIFTS)))
-    training = face_set(rendered, standard, config.training.syndromes)
-    return training, face_set(photographed, standard, config.validation.syndromes)
+def _validation_faces(config: TrainConfig, source: FaceSource) -> FaceSet:
+    if source.standard is None:
+        raise ValueError("read the first training faces before the validation faces")
+    return face_set(photograph_faces(config.validation), source.standard, config.validation.syndromes)
 
 
-def face_set(
-    arrays: dict[str, npt.NDArray[np.generic]], standard: Standardisation, syndromes: int
-) -> FaceSet:
-    """Rendered arrays as a set of faces with standardised truth."""
-    return FaceSet(
-        pixels=np.asarray(arrays["pixels"], dtype=np.uint8),
-        parameters=standard.apply(_parameters(arrays)),
-        mirror=mirror_of(PARAMETER_NAMES, tuple(SHIFTS)),
-        syndromes=np.asarray(arrays["syndromes"], dtype=np.int64),
-        patients=np.asarray(arrays["patients"], dtype=np.int64),
-        syndrome_count=syndromes,
-    )
-
-
-def _parameters(arrays: dict[str, npt.NDArray[np.generic]]) -> FloatArray:
-    return np.asarray(arrays["parameters"], dtype=np.float32)
-
-
-def whiten(network: CompactNet, training: FaceSet, config: TrainConfig) -> None:
-    """Fold within-class whitening, fitted on training syndromes alone, into the network's neck."""
-    part = slice(0, config.whitening_faces)
-    embeddings = embed_faces(network, training.pixels[part]).astype(np.float64)
-    affected = training.syndromes[part] != NO_SYNDROME
-    covariance = within_class_covariance(embeddings[affected], training.syndromes[part][affected])
-    matrix = whitening_matrix(covariance, config.whitening_shrinkage)
+def whiten(network: CompactNet, faces: FaceSet, shrinkage: float) -> None:
+    """Fold within-class whitening, fitted on these faces' syndromes alone, into the network's neck."""
+    embeddings = embed_faces(network, faces.pixels).astype(np.float64)
+    affected = faces.syndromes != NO_SYNDROME
+    covariance = within_class_covariance(embeddings[affected], faces.syndromes[affected])
+    matrix = whitening_matrix(covariance, shrinkage)
     fold_into_neck(network.neck, matrix, embeddings.mean(axis=0))  # type: ignore[arg-type]
 
 
@@ -234,9 +205,12 @@ def _as_json(error: LandmarkError) -> dict[str, Any]:
     }
 
 
-def _teller(say: Say) -> Progress:
-    def tell(report: EpochReport) -> None:
+def _teller(say: Say, work: Path) -> Progress:
+    """Says one line per epoch and keeps the averaged network so far, in case the run is stopped."""
+
+    def tell(report: EpochReport, network: CompactNet) -> None:
+        save_weights(network, work / f"epoch-{report['epoch']:.0f}.safetensors")
         shown = ("epoch", "loss_total", "loss_regression", "nearest_top1", "whitened_centroids_top1")
-        say(", ".join(f"{name} {report[name]:.3g}" for name in shown if name in report))
+        say(", ".join(f"{name} {report[name]:.3g}" for name in shown))
 
     return tell

@@ -7,8 +7,9 @@ processors round differently: expect curves equal to about 1 %, not weights equa
 from __future__ import annotations
 
 import copy
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,14 +29,19 @@ EpochReport = dict[str, float]
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """How one training runs. Learning rates are AdamW's; fractions are of all steps."""
+    """How one training runs. Learning rates are AdamW's; fractions are of all steps.
 
+    Epoch i sees the first faces_per_epoch[i] faces once. stop_after_epoch ends earlier, on the same course.
+    """
+
+    faces_per_epoch: tuple[int, ...]
+    stop_after_epoch: int | None = None
     seed: int = 11
-    epochs: int = 8
     batch_faces: int = 64
     peak_learning_rate: float = 2e-3
     final_learning_rate: float = 1e-5
-    warmup_fraction: float = 0.05
+    warmup_fraction: float = 0.03
+    decay_fraction: float = 0.5
     weight_decay: float = 0.02
     average_decay: float = 0.998
     gradient_clip_norm: float = 5.0
@@ -52,29 +58,31 @@ class Trained:
     curves: tuple[EpochReport, ...]
 
 
+FaceGiver = Callable[[int], FaceSet]  # the first n faces
 Validate = Callable[[Backbone], EpochReport]
-Progress = Callable[[EpochReport], None]
+Progress = Callable[[EpochReport, CompactNet], None]
 
 
-def train_network(config: LoopConfig, faces: FaceSet, validate: Validate, progress: Progress) -> Trained:
-    """Train a fresh CompactNet on `faces`; `validate` and `progress` are called once per epoch."""
+def train_network(config: LoopConfig, give: FaceGiver, validate: Validate, progress: Progress) -> Trained:
+    """Train a fresh CompactNet; `validate` and `progress` are called with the averaged network per epoch."""
     torch.manual_seed(config.seed)
     network = CompactNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    heads = TrainingHeads(faces.parameters.shape[1], faces.syndrome_count, config.losses)
-    run = _Run(config, faces, network, heads)
+    first = give(config.faces_per_epoch[0])
+    heads = TrainingHeads(first.parameters.shape[1], first.syndrome_count, config.losses)
+    run = _Run(config, network, heads)
     curves: list[EpochReport] = []
-    for epoch in range(1, config.epochs + 1):
-        report = {"epoch": float(epoch), **run.epoch(), **validate(run.averaged)}
+    for epoch, count in enumerate(config.faces_per_epoch[: config.stop_after_epoch], start=1):
+        report = {"epoch": float(epoch), **run.epoch(give(count)), **validate(run.averaged)}
         curves.append(report)
-        progress(report)
+        progress(report, run.averaged)
     return Trained(run.averaged.eval(), tuple(curves))
 
 
 class _Run:
     """Optimiser, schedule, moving average and random generators of one training."""
 
-    def __init__(self, config: LoopConfig, faces: FaceSet, network: CompactNet, heads: TrainingHeads) -> None:
-        self.config, self.faces, self.network, self.heads = config, faces, network, heads
+    def __init__(self, config: LoopConfig, network: CompactNet, heads: TrainingHeads) -> None:
+        self.config, self.network, self.heads = config, network, heads
         self.averaged = copy.deepcopy(network).eval()
         self.generator = torch.Generator().manual_seed(config.seed)
         self.shuffle = np.random.default_rng(config.seed)
@@ -82,36 +90,37 @@ class _Run:
         self.optimiser = torch.optim.AdamW(
             self.parameters, lr=config.peak_learning_rate, weight_decay=config.weight_decay
         )
-        self.steps_per_epoch = len(faces) // config.batch_faces
+        self.steps = sum(count // config.batch_faces for count in config.faces_per_epoch)
         self.step = 0
 
-    def epoch(self) -> EpochReport:
-        """All faces once. Mean loss parts, and seconds of wall clock and CPU."""
+    def epoch(self, faces: FaceSet) -> EpochReport:
+        """All these faces once. Mean loss parts, and seconds of wall clock and CPU."""
         self.network.train()
         started, started_cpu = time.perf_counter(), time.process_time()
         sums = torch.zeros(4, dtype=torch.float64)
-        for indices in self._batches():
-            sums += torch.stack(self._step(indices)).detach().double()
-        parts = LossParts(*(sums / self.steps_per_epoch))
+        batches = self._batches(len(faces))
+        for indices in batches:
+            sums += torch.stack(self._step(faces, indices)).detach().double()
+        parts = LossParts(*(sums / len(batches)))
         return {
+            "faces": float(len(faces)),
             **{f"loss_{name}": float(value) for name, value in parts._asdict().items()},
-            "learning_rate": self._learning_rate(),
+            "learning_rate": learning_rate(self.config, self.step / self.steps),
             "wall_s": time.perf_counter() - started,
             "cpu_s": time.process_time() - started_cpu,
         }
 
-    def _batches(self) -> Iterator[npt.NDArray[np.int64]]:
-        order = self.shuffle.permutation(len(self.faces))
-        size = self.config.batch_faces
-        for start in range(0, self.steps_per_epoch * size, size):
-            yield np.sort(order[start : start + size])
+    def _batches(self, count: int) -> list[npt.NDArray[np.int64]]:
+        """Whole batches in random order; within a batch the order is that of memory."""
+        order, size = self.shuffle.permutation(count), self.config.batch_faces
+        return [np.sort(order[start : start + size]) for start in range(0, count - size + 1, size)]
 
-    def _step(self, indices: npt.NDArray[np.int64]) -> LossParts:
-        pixels = torch.from_numpy(self.faces.pixels[indices])  # (b, 112, 112, 3) uint8
+    def _step(self, faces: FaceSet, indices: npt.NDArray[np.int64]) -> LossParts:
+        pixels = torch.from_numpy(faces.pixels[indices])  # (b, 112, 112, 3) uint8
         batch, flipped = augment_faces(pixels, self.config.augmentation, self.generator)
-        parts = self._loss(batch, self._targets(indices, flipped))
+        parts = self._loss(batch, _targets(faces, indices, flipped))
         for group in self.optimiser.param_groups:
-            group["lr"] = self._learning_rate()
+            group["lr"] = learning_rate(self.config, self.step / self.steps)
         self.optimiser.zero_grad(set_to_none=True)
         parts.total.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.parameters, self.config.gradient_clip_norm)
@@ -127,22 +136,6 @@ class _Run:
         parts: LossParts = self.heads(embeddings.float(), targets)
         return parts
 
-    def _targets(self, indices: npt.NDArray[np.int64], flipped: Tensor) -> Targets:
-        """A mirrored face has mirrored truth: left and right changes trade places."""
-        parameters = torch.from_numpy(self.faces.parameters[indices])
-        mirrored = torch.from_numpy(self.faces.mirrored_parameters(indices))
-        chosen = torch.where(flipped[:, None], mirrored, parameters)
-        return Targets(chosen, torch.from_numpy(self.faces.syndromes[indices]))
-
-    def _learning_rate(self) -> float:
-        """Linear warm-up, then half a cosine down to the final rate."""
-        done = self.step / max(1, self.steps_per_epoch * self.config.epochs)
-        warmup = self.config.warmup_fraction
-        peak, final = self.config.peak_learning_rate, self.config.final_learning_rate
-        if done < warmup:
-            return peak * (done + 1e-3) / (warmup + 1e-3)
-        return float(final + (peak - final) * 0.5 * (1 + np.cos(np.pi * (done - warmup) / (1 - warmup))))
-
     @torch.no_grad()
     def _average(self) -> None:
         """Exponential moving average of weights and statistics, shorter at the start."""
@@ -153,6 +146,23 @@ class _Run:
                 mine.lerp_(theirs[name], 1 - decay)
             else:
                 mine.copy_(theirs[name])
+
+
+def _targets(faces: FaceSet, indices: npt.NDArray[np.int64], flipped: Tensor) -> Targets:
+    """A mirrored face has mirrored truth: left and right changes trade places."""
+    parameters = torch.from_numpy(faces.parameters[indices])
+    mirrored = torch.from_numpy(faces.mirrored_parameters(indices))
+    chosen = torch.where(flipped[:, None], mirrored, parameters)
+    return Targets(chosen, torch.from_numpy(faces.syndromes[indices]))
+
+
+def learning_rate(config: LoopConfig, done: float) -> float:
+    """Linear warm-up, a plateau, then half a cosine down; done in [0, 1] is the share of steps taken."""
+    peak, final = config.peak_learning_rate, config.final_learning_rate
+    if done < config.warmup_fraction:
+        return peak * (done + 1e-3) / (config.warmup_fraction + 1e-3)
+    falling = max(0.0, (done - 1 + config.decay_fraction) / config.decay_fraction)
+    return final + (peak - final) * 0.5 * (1 + math.cos(math.pi * falling))
 
 
 def embed_faces(network: Backbone, pixels: npt.NDArray[np.uint8], batch_faces: int = 128) -> FloatArray:

@@ -24,10 +24,10 @@ class LossWeights:
     """Dimensionless factors of the three parts, and the margin softmax' scale and angular margin."""
 
     regression: float = 1.0
-    margin: float = 0.1
+    margin: float = 0.03
     affected: float = 0.1
-    scale: float = 24.0
-    margin_rad: float = 0.2
+    scale: float = 16.0
+    margin_rad: float = 0.1
 
 
 class Targets(NamedTuple):

@@ -8,8 +8,7 @@ the real detector: mean and covariance of (detected - true) in crop pixels.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +38,7 @@ CLOSE_UP_SIDE = 160
 CLOSE_UP_SCALE = 190
 CLOSE_UP_DOWN = 0.06  # the crop reaches further above the eyes than below the chin
 _LANDMARK_NOISE = 71
+SHARD_PEOPLE = 1000
 
 
 @dataclass(frozen=True)
@@ -164,25 +164,32 @@ def _arrays(
     }
 
 
-def render_shards(
-    population: Population, error: LandmarkError, folder: Path, shard_people: int = 1000, workers: int = 1
-) -> Iterator[Path]:
-    """Writes the population as shards; those already there are kept, so a stopped run goes on."""
-    starts = range(0, population.people, shard_people)
-    jobs = [
-        (population, range(start, min(start + shard_people, population.people)), error, folder)
-        for start in starts
+@dataclass(frozen=True)
+class ShardJob:
+    """Some people of a population, to be rendered into one file."""
+
+    population: Population
+    numbers: range
+    error: LandmarkError
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        return self.folder / f"faces-{self.population.seed}-{self.numbers.start:07d}.npz"
+
+
+def shard_jobs(population: Population, error: LandmarkError, folder: Path) -> list[ShardJob]:
+    """The population cut into files of SHARD_PEOPLE people."""
+    starts = range(0, population.people, SHARD_PEOPLE)
+    ends = [min(start + SHARD_PEOPLE, population.people) for start in starts]
+    return [
+        ShardJob(population, range(start, end), error, folder)
+        for start, end in zip(starts, ends, strict=True)
     ]
-    if workers == 1:
-        yield from map(_write_shard, jobs)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(_write_shard, jobs)
 
 
-def _write_shard(job: tuple[Population, range, LandmarkError, Path]) -> Path:
-    population, numbers, error, folder = job
-    path = folder / f"faces-{population.seed}-{numbers.start:07d}.npz"
-    if not path.exists():
-        save_shard(path, **render_faces(population, numbers, error))
-    return path
+def write_shard(job: ShardJob) -> Path:
+    """Renders the job's people unless their file exists, so a stopped run goes on where it was."""
+    if not job.path.exists():
+        save_shard(job.path, **render_faces(job.population, job.numbers, job.error))
+    return job.path

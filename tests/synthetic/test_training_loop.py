@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
+import pytest
 import torch
 
 from diagnosis.phenotype.embed.backbone import Backbone
 from diagnosis.synthetic.training_data import FaceSet, mirror_of
-from diagnosis.synthetic.training_loop import LoopConfig, Trained, embed_faces, train_network
+from diagnosis.synthetic.training_loop import (
+    LoopConfig,
+    Trained,
+    embed_faces,
+    learning_rate,
+    train_network,
+)
 
-SHORT = LoopConfig(seed=5, epochs=2, batch_faces=16, average_decay=0.9)
+SHORT = LoopConfig((96, 96), seed=5, batch_faces=16, average_decay=0.9)
 
 
 def drawn_faces(count: int = 96) -> FaceSet:
@@ -34,11 +42,17 @@ def no_validation(network: Backbone) -> dict[str, float]:
 
 def train(config: LoopConfig, faces: FaceSet) -> Trained:
     torch.set_num_threads(1)
-    return train_network(config, faces, no_validation, lambda report: None)
+    return train_network(config, lambda count: first_faces(faces, count), no_validation, lambda *_: None)
+
+
+def first_faces(faces: FaceSet, count: int) -> FaceSet:
+    parts = (faces.pixels, faces.parameters, faces.syndromes, faces.patients)
+    pixels, parameters, syndromes, patients = (part[:count] for part in parts)
+    return FaceSet(pixels, parameters, faces.mirror, syndromes, patients, faces.syndrome_count)
 
 
 def test_training_reduces_every_part_of_the_loss() -> None:
-    curves = train(dataclasses.replace(SHORT, epochs=5), drawn_faces()).curves
+    curves = train(dataclasses.replace(SHORT, faces_per_epoch=(96,) * 5), drawn_faces()).curves
     first, last = curves[0], curves[-1]
     assert last["loss_total"] < 0.8 * first["loss_total"]
     assert last["loss_regression"] < 0.8 * first["loss_regression"]
@@ -54,11 +68,21 @@ def test_same_seed_gives_the_same_weights_bit_for_bit() -> None:
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-def test_learning_rate_warms_up_then_falls() -> None:
-    curves = train(dataclasses.replace(SHORT, epochs=3, warmup_fraction=0.4), drawn_faces()).curves
-    rates = [report["learning_rate"] for report in curves]
-    assert rates[0] > rates[1] > rates[2]
-    assert abs(rates[2] - SHORT.final_learning_rate) < 1e-9
+def test_learning_rate_warms_up_stays_and_falls() -> None:
+    config = dataclasses.replace(SHORT, warmup_fraction=0.1, decay_fraction=0.4)
+    rates = [learning_rate(config, done / 100) for done in range(101)]
+    assert all(before < after for before, after in pairwise(rates[:11]))
+    assert rates[10:61] == [config.peak_learning_rate] * 51
+    assert all(before > after for before, after in pairwise(rates[60:]))
+    assert rates[80] == pytest.approx((config.peak_learning_rate + config.final_learning_rate) / 2)
+    assert rates[100] == pytest.approx(config.final_learning_rate)
+
+
+def test_epochs_see_the_faces_they_were_promised_and_stop_where_told() -> None:
+    config = dataclasses.replace(SHORT, faces_per_epoch=(32, 64, 96), stop_after_epoch=2)
+    stopped, whole = train(config, drawn_faces()), train(SHORT, drawn_faces())
+    assert [report["faces"] for report in stopped.curves] == [32, 64]
+    assert [report["faces"] for report in whole.curves] == [96, 96]
 
 
 def test_embedding_in_batches_equals_one_face_at_a_time() -> None:

@@ -30,7 +30,7 @@ class ResidualBlock(nn.Module):
         self.body = nn.Sequential(
             nn.Conv2d(width_in, width_out, 3, stride, 1, bias=False),
             nn.BatchNorm2d(width_out),
-            nn.PReLU(width_out),
+            nn.ReLU(),
             nn.Conv2d(width_out, width_out, 3, 1, 1, bias=False),
             nn.BatchNorm2d(width_out),
         )
