@@ -80,7 +80,7 @@ def _long_tail(first: int, frequent: int, most: int, rare: int) -> tuple[tuple[i
     return tuple((first + i, count) for i, count in enumerate([*fall, *few]))
 
 
-DEMO = CohortRecipe("demo", DEMO_SEED, _demo_sites(), (0.62, 0.26, 0.12))
+DEMO = CohortRecipe("demo", DEMO_SEED, _demo_sites(), (0.62, 0.26, 0.12), size=320, jpeg_quality=88)
 EVALUATION = CohortRecipe(
     "evaluation",
     EVALUATION_SEED,
