@@ -74,11 +74,13 @@ def evaluate(
 def read_splits(metadata: Path, version: str) -> Splits:
     """gmdb_{frequent,rare}_{gallery,test}_images_v{version}.csv of one folder."""
     number = version.removeprefix("v")
-    splits = Splits(*(
-        read_split(metadata / f"gmdb_{kind}_{role}_images_v{number}.csv")
-        for kind in ("frequent", "rare")
-        for role in ("gallery", "test")
-    ))
+    splits = Splits(
+        *(
+            read_split(metadata / f"gmdb_{kind}_{role}_images_v{number}.csv")
+            for kind in ("frequent", "rare")
+            for role in ("gallery", "test")
+        )
+    )
     if set(splits.rare_names) != {row.split for row in splits.rare_test}:
         raise FormatError(f"The rare lists of v{number} name different splits. Export both files again.")
     return splits

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Indices = npt.NDArray[np.intp]
+Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,12 @@ class Grouping:
         within = np.arange(len(row)) - before[row]
         return self.members[self.starts[groups][row] + within], row
 
-    def minimum(self, values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    def minimum(self, values: npt.NDArray[Number]) -> npt.NDArray[Number]:
         """values (..., N) → (..., K): the least value among each group's images, dtype kept."""
         if not self.keys:
             return np.empty((*values.shape[:-1], 0), dtype=values.dtype)
-        gathered = values[..., self.members]
-        return np.asarray(np.minimum.reduceat(gathered, self.starts, axis=-1))
+        least: npt.NDArray[Number] = np.minimum.reduceat(values[..., self.members], self.starts, axis=-1)
+        return least
 
     def group_of_image(self, images: int) -> Indices:
         """(N,) intp: the group of each image, −1 for none. Only where no image stands in two groups."""

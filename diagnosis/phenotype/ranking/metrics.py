@@ -26,7 +26,7 @@ def true_ranks(distances: npt.NDArray[np.floating], syndromes: Grouping, truth: 
     inf marks an image that may not be used. Ties go by syndrome key, as in `rank`. NEVER where no usable
     gallery image has the true syndrome.
     """
-    return ranks_among(np.asarray(syndromes.minimum(distances)), syndromes.keys, truth)
+    return ranks_among(syndromes.minimum(distances), syndromes.keys, truth)
 
 
 def ranks_among(distances: npt.NDArray[np.floating], keys: Sequence[str], truth: Sequence[str]) -> Ranks:

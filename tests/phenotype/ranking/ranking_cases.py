@@ -61,7 +61,11 @@ def slow_rows(
         entry = (sum(own) / len(own), gallery.image_keys[index], gallery.patients[index])
         syndrome = gallery.syndromes[index]
         genes = gallery.image_genes[index] or tuple(gallery.syndrome_genes.get(syndrome, ()))
-        keys = {"syndromes": (syndrome,) if syndrome else (), "genes": genes, "patients": (gallery.patients[index],)}
+        keys = {
+            "syndromes": (syndrome,) if syndrome else (),
+            "genes": genes,
+            "patients": (gallery.patients[index],),
+        }
         for key in keys[kind]:
             rows_of.setdefault(key, []).append(entry)
     found = []

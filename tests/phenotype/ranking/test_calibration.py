@@ -24,7 +24,9 @@ _spec.loader.exec_module(cases)
 
 def listed(distances: list[float], keys: list[str] | None = None) -> Ranking:
     names = keys or [f"S{index}" for index in range(len(distances))]
-    items = [RankedItem(i + 1, key, d, (), 1) for i, (key, d) in enumerate(zip(names, distances, strict=True))]
+    items = [
+        RankedItem(i + 1, key, d, (), 1) for i, (key, d) in enumerate(zip(names, distances, strict=True))
+    ]
     return Ranking(tuple(items), (), (), {"model_sha256": cases.MODEL})
 
 
@@ -58,7 +60,12 @@ def test_cutoffs_are_where_the_rule_puts_them() -> None:
     found = bands.fit_bands(bands.ShownRows(distances, correct, np.arange(190), 190))
     assert [one.cutoff for one in found.figures] == [0.2, 0.4, 2.0]
     assert [found.band(d) for d in (0.0, 0.2, 0.2001, 0.4, 0.41, 2.0)] == [
-        "High", "High", "Medium", "Medium", "Low", "Low"
+        "High",
+        "High",
+        "Medium",
+        "Medium",
+        "Low",
+        "Low",
     ]
     high, medium, low = found.figures
     assert (high.precision.value, high.precision.n) == (0.75, 40)
@@ -107,7 +114,9 @@ def test_shown_rows_come_from_rankings() -> None:
         bands.fit_bands(rows)
 
 
-def match_reference(seed: int, people: int, shift: float, *, gap: float = 0.0, size: int = 16) -> match.MatchReference:
+def match_reference(
+    seed: int, people: int, shift: float, *, gap: float = 0.0, size: int = 16
+) -> match.MatchReference:
     """Two photos per person, m = 2. Affected people lie off the unaffected ones along one axis by `shift`."""
     rng = np.random.default_rng(seed)
     affected = np.repeat(np.arange(2 * people) < people, 2)
@@ -117,9 +126,7 @@ def match_reference(seed: int, people: int, shift: float, *, gap: float = 0.0, s
     rows /= np.linalg.norm(rows, axis=2, keepdims=True)
     distances = rng.normal(0.7, 0.05, (4 * people, 10))
     distances[affected, 0] -= gap
-    lists = np.array([
-        match.list_features(listed(sorted(line)).syndromes) for line in distances.tolist()
-    ])
+    lists = np.array([match.list_features(listed(sorted(line)).syndromes) for line in distances.tolist()])
     names = tuple(f"p{index // 2}" for index in range(4 * people))
     return match.MatchReference(rows.astype(np.float32), lists, affected, names)
 
@@ -220,7 +227,9 @@ def test_calibration_survives_storage_and_speaks_the_same() -> None:
     for distance in np.linspace(0, 2, 50).tolist():
         assert calibration().band(distance) == again.band(distance)
     assert (again.bands, again.matcher.area, again.matcher.figures) == (
-        calibration().bands, calibration().matcher.area, calibration().matcher.figures
+        calibration().bands,
+        calibration().matcher.area,
+        calibration().matcher.figures,
     )
     assert again.about == {"seed": 7}
 

@@ -37,12 +37,16 @@ def test_gram_distances_equal_vector_distances_whatever_the_lengths() -> None:
     rng = np.random.default_rng(1)
     vectors = rng.standard_normal((3, 9, 20)) * rng.uniform(0.1, 10, (3, 9, 1))
     expected = np.mean([cosine_distances(each) for each in vectors], axis=0)
-    np.testing.assert_allclose(distance.gram_distances(vectors @ vectors.transpose(0, 2, 1)), expected, atol=1e-12)
+    np.testing.assert_allclose(
+        distance.gram_distances(vectors @ vectors.transpose(0, 2, 1)), expected, atol=1e-12
+    )
     others = rng.standard_normal((3, 4, 20))
     oblong = distance.product_distances(
         others @ vectors.transpose(0, 2, 1), np.sum(others**2, axis=2), np.sum(vectors**2, axis=2)
     )
-    np.testing.assert_allclose(oblong, np.mean([cosine_distances(a, b) for a, b in zip(others, vectors)], axis=0))
+    np.testing.assert_allclose(
+        oblong, np.mean([cosine_distances(a, b) for a, b in zip(others, vectors)], axis=0)
+    )
     unit = distance.unit_rows(vectors.transpose(1, 0, 2))
     np.testing.assert_allclose(distance.pairwise_distances(unit), expected, atol=1e-6)
 
@@ -84,7 +88,11 @@ def test_groups_are_sorted_and_minimum_is_per_group() -> None:
 def rebuilt(gallery: Gallery, order: list[int], **changes: object) -> Gallery:
     images = [
         GalleryImage(
-            gallery.image_keys[i], gallery.patients[i], gallery.syndromes[i], gallery.embeddings[i], gallery.image_genes[i]
+            gallery.image_keys[i],
+            gallery.patients[i],
+            gallery.syndromes[i],
+            gallery.embeddings[i],
+            gallery.image_genes[i],
         )
         for i in order
     ]

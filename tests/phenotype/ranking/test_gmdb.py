@@ -69,7 +69,10 @@ def test_five_photos_worked_by_hand(tmp_path: Path) -> None:
     second = {"top1": 0.0, "top5": 100.0, "top10": 100.0, "top30": 100.0}
     first = dict.fromkeys(second, 100.0)
     for setting, expected, gallery in (
-        ("F/F", second, 2), ("R/R", first, 1), ("F/(F+R)", second, 3), ("R/(F+R)", first, 3),
+        ("F/F", second, 2),
+        ("R/R", first, 1),
+        ("F/(F+R)", second, 3),
+        ("R/(F+R)", first, 3),
     ):
         found = result[setting]
         assert {k: found[k] for k in expected} == expected, setting
@@ -110,8 +113,11 @@ def random_release(folder: Path, seed: int = 0) -> tuple[dict, dict[str, list[Sp
     return encodings, lists, path
 
 
-def slow_accuracy(encodings: dict, test: list[SplitRow], gallery: list[SplitRow], k: int) -> tuple[float, float]:
+def slow_accuracy(
+    encodings: dict, test: list[SplitRow], gallery: list[SplitRow], k: int
+) -> tuple[float, float]:
     """Macro and micro share with scikit-learn's distances, dictionaries and loops."""
+
     def stack(rows: list[SplitRow]) -> np.ndarray:
         return np.array([encodings[row.image_id] for row in rows])
 
@@ -189,9 +195,16 @@ def test_encodings_survive_writing_and_reading_bit_for_bit(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "image"),
     [
-        ("123", "123"), ("123.jpg", "123"), ("123_rot_aligned.jpg", "123"), ("123_aligned.png", "123"),
-        ("demo_face.png_aligned.jpg", "demo_face"), ("SYN_4_1_aligned.jpg", "SYN_4_1"), ("SYN_4_1.jpg", "SYN_4_1"),
-        ("1234_aligned.jpg", None), ("x123.jpg", None), ("", None),
+        ("123", "123"),
+        ("123.jpg", "123"),
+        ("123_rot_aligned.jpg", "123"),
+        ("123_aligned.png", "123"),
+        ("demo_face.png_aligned.jpg", "demo_face"),
+        ("SYN_4_1_aligned.jpg", "SYN_4_1"),
+        ("SYN_4_1.jpg", "SYN_4_1"),
+        ("1234_aligned.jpg", None),
+        ("x123.jpg", None),
+        ("", None),
     ],
 )
 def test_image_names_find_their_image(name: str, image: str | None) -> None:
@@ -222,7 +235,7 @@ def test_long_class_confidences_are_read_and_the_csv_limit_is_put_back(tmp_path:
         ("img_name,representations\n1,[1]\n", "separator is ';'"),
         (f"{HEADER}\n1;a;0;0;;[1, 0]\n1;b;0;0\n", "line 3: 4 fields where the header has 6"),
         (f"{HEADER}\n1;a;0;0;;__import__('os')\n", "line 2: representations is not a JSON list"),
-        (f"{HEADER}\n1;a;0;0;;[1, \"x\"]\n", "line 2: representations is not a JSON list"),
+        (f'{HEADER}\n1;a;0;0;;[1, "x"]\n', "line 2: representations is not a JSON list"),
         (f"{HEADER}\n1;a;0;0;;{{}}\n", "line 2: representations is not a JSON list"),
         (f"{HEADER}\n1;a;0;0;;{'[' * 5000}\n", "line 2: representations is not a JSON list"),
         (f"{HEADER}\n1;a;0;0;;[{'9' * 400}]\n", "line 2: "),
@@ -236,7 +249,9 @@ def test_long_class_confidences_are_read_and_the_csv_limit_is_put_back(tmp_path:
         (f"{HEADER}\n7;a;0;0;;[1, 0]\n", "none of the listed images"),
     ],
 )
-def test_damaged_encodings_are_refused_with_line_and_remedy(tmp_path: Path, lines: str, sentence: str) -> None:
+def test_damaged_encodings_are_refused_with_line_and_remedy(
+    tmp_path: Path, lines: str, sentence: str
+) -> None:
     path = tmp_path / "broken.csv"
     path.write_text(lines)
     with pytest.raises(FormatError) as caught:
@@ -271,7 +286,10 @@ def test_damaged_splits_are_refused(tmp_path: Path, text: str, sentence: str) ->
 
 def test_splits_are_read_as_spreadsheets_and_tables_write_them(tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text("\ufeff,image_id,label,subject,split\n0,12.0,7,90.0,3.0\n\n1,13,8.0,,3\n")
-    assert gmdb_files.read_split(tmp_path / "s.csv") == (SplitRow("12", "7", "90", "3"), SplitRow("13", "8", "", "3"))
+    assert gmdb_files.read_split(tmp_path / "s.csv") == (
+        SplitRow("12", "7", "90", "3"),
+        SplitRow("13", "8", "", "3"),
+    )
 
 
 def test_missing_images_are_named_or_left_out_on_request(tmp_path: Path) -> None:

@@ -47,7 +47,10 @@ def test_true_ranks_equal_sorting_with_ties_and_forbidden_images() -> None:
 def test_wilson_equals_published_values() -> None:
     # Newcombe 1998 (Statistics in Medicine 17:857), table I, method 3.
     for successes, trials, low, high in (
-        (81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
     ):
         found = intervals.wilson(successes, trials)
         assert (round(found.low, 4), round(found.high, 4)) == (low, high)
@@ -135,7 +138,9 @@ def test_regression_equals_scikit_learn() -> None:
     positive = features[:, 0] + features[:, 1] / 10 + rng.normal(size=240) > 1.2
     found = logistic.fit_logistic(features, positive, ridge=2.0)
     standard = (features - features.mean(axis=0)) / features.std(axis=0)
-    twin = LogisticRegression(C=0.5, class_weight="balanced", tol=1e-12, max_iter=10_000).fit(standard, positive)
+    twin = LogisticRegression(C=0.5, class_weight="balanced", tol=1e-12, max_iter=10_000).fit(
+        standard, positive
+    )
     np.testing.assert_allclose(found.weights, twin.coef_[0], atol=1e-5)
     assert found.intercept == pytest.approx(twin.intercept_[0], abs=1e-5)
     np.testing.assert_allclose(found.score(features), twin.predict_proba(standard)[:, 1], atol=1e-6)

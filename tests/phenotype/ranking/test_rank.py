@@ -25,7 +25,9 @@ KINDS = ("syndromes", "genes", "patients")
 
 def assert_rows(items: tuple[RankedItem, ...], expected: list, limit: int | None = None) -> None:
     expected = expected[:limit]
-    assert [(item.key, item.images, item.patients) for item in items] == [(k, i, p) for k, _, i, p in expected]
+    assert [(item.key, item.images, item.patients) for item in items] == [
+        (k, i, p) for k, _, i, p in expected
+    ]
     assert [item.rank for item in items] == list(range(1, len(expected) + 1))
     np.testing.assert_allclose([i.distance for i in items], [d for _, d, _, _ in expected], atol=1e-6, rtol=0)
 
@@ -54,9 +56,11 @@ def tied_galleries(draw: st.DrawFn) -> tuple[Gallery, np.ndarray, list[bool]]:
         for key, face in zip(keys, face_of, strict=True)
     ]
     gallery = Gallery.from_images(images, model_sha256=cases.MODEL, syndrome_genes=cases.GENES)
-    query = faces[draw(st.integers(0, 3))] if draw(st.booleans()) else cases.random_rows(
-        np.random.default_rng(seed + 1), 1, m
-    )[0]
+    query = (
+        faces[draw(st.integers(0, 3))]
+        if draw(st.booleans())
+        else cases.random_rows(np.random.default_rng(seed + 1), 1, m)[0]
+    )
     return gallery, query, draw(st.lists(st.booleans(), min_size=len(images), max_size=len(images)))
 
 
@@ -101,7 +105,9 @@ def test_batch_gives_what_single_queries_give_across_blocks() -> None:
         single = rank(query, gallery, exclude_patient=patient, allowed=allowed)
         for kind in KINDS:
             one, other = getattr(single, kind), getattr(found, kind)
-            assert [(i.key, i.images, i.patients) for i in one] == [(i.key, i.images, i.patients) for i in other]
+            assert [(i.key, i.images, i.patients) for i in one] == [
+                (i.key, i.images, i.patients) for i in other
+            ]
             np.testing.assert_allclose([i.distance for i in one], [i.distance for i in other], atol=1e-6)
         assert single.extra == found.extra
 

@@ -30,7 +30,9 @@ def test_shrinkage_equals_scikit_learn(count: int, size: int) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
-def faces(rng: np.random.Generator, syndromes: int, photos: int, size: int = 24) -> tuple[np.ndarray, list[str]]:
+def faces(
+    rng: np.random.Generator, syndromes: int, photos: int, size: int = 24
+) -> tuple[np.ndarray, list[str]]:
     """Syndromes differ in weak directions, patients of one syndrome differ most in strong ones."""
     spread = np.concatenate([np.full(size // 2, 3.0), np.full(size - size // 2, 0.3)])
     centres = rng.normal(size=(syndromes, size)) * 0.5
@@ -43,7 +45,9 @@ def test_within_class_spread_becomes_the_identity() -> None:
     fitted = whitening.fit_whitening(embeddings, labels, shrinkage=0.0)
     mapped = (embeddings - fitted.mean) @ fitted.matrix
     groups = np.array(labels)
-    residuals = np.concatenate([mapped[groups == one] - mapped[groups == one].mean(axis=0) for one in set(labels)])
+    residuals = np.concatenate(
+        [mapped[groups == one] - mapped[groups == one].mean(axis=0) for one in set(labels)]
+    )
     spread = residuals.T @ residuals / (len(residuals) - 30)
     np.testing.assert_allclose(spread, np.eye(24), atol=1e-9)
     np.testing.assert_allclose(fitted.matrix, fitted.matrix.T, atol=1e-12)
@@ -98,7 +102,9 @@ def slow_centroid(gallery: Gallery, syndrome: str, allowed: list[bool]) -> np.nd
     people: dict[str, list[np.ndarray]] = {}
     for index, usable in enumerate(allowed):
         if usable and gallery.syndromes[index] == syndrome:
-            people.setdefault(gallery.patients[index], []).append(gallery.embeddings[index].astype(np.float64))
+            people.setdefault(gallery.patients[index], []).append(
+                gallery.embeddings[index].astype(np.float64)
+            )
     mean = np.mean([np.mean(photos, axis=0) for photos in people.values()], axis=0)
     return mean / np.linalg.norm(mean, axis=1, keepdims=True)
 
