@@ -5,7 +5,8 @@ The figures of each are its fastest turn (what the code costs), the median (what
 least processor time of a turn, all threads together (what it costs while others use the machine).
 OPENBLAS_NUM_THREADS=1 gives the figures of one core.
 
-- reading: the gallery's floats read once by the fastest reduction found (BLAS dot of it with itself or of its halves, maximum, sum)
+- reading: the gallery's floats read once by the fastest reduction found (BLAS dot of the array with itself or
+  of its two halves, maximum, sum)
 - twin "scikit-learn": 12 matrices from sklearn's cosine_distances, their mean, then Python loops
 - twin "numpy": the same with rows of unit length kept, so 12 plain products, then Python loops
 
@@ -141,7 +142,7 @@ def peak_resident() -> int:
 
 
 def peak_memory() -> dict[str, float]:
-    """Run in a fresh process: peak resident bytes of building, naming and ranking, over the gallery's size."""
+    """Run in a fresh process: peak resident bytes of building and ranking, over the gallery's size."""
     queries = make_queries()
     before = peak_resident()
     gallery = make_gallery()
@@ -218,9 +219,8 @@ def show(result: dict[str, Any]) -> None:
     machine = result["machine"]
     print(f"{IMAGES} photos x {ROWS} x {SIZE}, {machine['cpus']} CPUs, load {machine['load']:.1f}")
     for name, own in result["milliseconds"].items():
-        print(
-            f"  {name:44s} {own['best']:9.2f} ms  (median {own['median']:.2f}, processor {own['processor']:.2f})"
-        )
+        rest = f"(median {own['median']:.2f}, processor {own['processor']:.2f})"
+        print(f"  {name:44s} {own['best']:9.2f} ms  {rest}")
     print(f"  {'ours, per query of 64':44s} {result['milliseconds per query of 64']['best']:9.2f} ms")
     for kind, ratios in result["ratios"].items():
         for name, value in ratios.items():

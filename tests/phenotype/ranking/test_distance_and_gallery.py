@@ -45,7 +45,7 @@ def test_gram_distances_equal_vector_distances_whatever_the_lengths() -> None:
         others @ vectors.transpose(0, 2, 1), np.sum(others**2, axis=2), np.sum(vectors**2, axis=2)
     )
     np.testing.assert_allclose(
-        oblong, np.mean([cosine_distances(a, b) for a, b in zip(others, vectors)], axis=0)
+        oblong, np.mean([cosine_distances(a, b) for a, b in zip(others, vectors, strict=True)], axis=0)
     )
     unit = distance.unit_rows(vectors.transpose(1, 0, 2))
     np.testing.assert_allclose(distance.pairwise_distances(unit), expected, atol=1e-6)

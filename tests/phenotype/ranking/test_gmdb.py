@@ -63,7 +63,8 @@ def test_five_photos_worked_by_hand(tmp_path: Path) -> None:
     #   to 4 (33): (1 − cos 0 + 1 − cos 90) / 2  = (0 + 1) / 2            = 0.5
     #   so F/F lists 22, 11 and F/(F+R) lists 22, 11, 33: second both times: top-1 0 %, top-5 100 %.
     # Photo 5, syndrome 33, angles (0, 90):
-    #   to 1 (11): (0 + 1) / 2 = 0.5;  to 2 (22): (1 + 1 − cos 60) / 2 = 0.75;  to 4 (33): (0.5 + 0) / 2 = 0.25
+    #   to 1 (11): (0 + 1) / 2 = 0.5;  to 2 (22): (1 + 1 − cos 60) / 2 = 0.75;
+    #   to 4 (33): (0.5 + 0) / 2 = 0.25
     #   so R/R lists 33 and R/(F+R) lists 33, 11, 22: first both times: top-1 100 %.
     result = gmdb.evaluate(write_five_photos(tmp_path), tmp_path, "9.9.9")
     second = {"top1": 0.0, "top5": 100.0, "top10": 100.0, "top30": 100.0}

@@ -182,3 +182,28 @@ def test_one_photo_is_not_changed_by_fusion() -> None:
     gallery = cases.random_gallery(3, 4)
     rows = gallery.embeddings[2]
     np.testing.assert_array_equal(fuse_photos([cases.photo(rows)], gallery), rows.reshape(-1))
+
+
+def test_ties_hold_wherever_images_stand_in_a_large_gallery() -> None:
+    # BLAS treats the last rows of a matrix, and single queries and batches, in different ways.
+    rng = np.random.default_rng(12)
+    faces = cases.random_rows(rng, 10, 12)
+    face_of = rng.integers(0, 10, 203)
+    keys = [f"img{number:03d}" for number in rng.permutation(203)]
+    images = [
+        GalleryImage(key, f"P{index}", f"SYN:{index}", faces[face])
+        for index, (key, face) in enumerate(zip(keys, face_of.tolist(), strict=True))
+    ]
+    gallery = Gallery.from_images(images, model_sha256=cases.MODEL)
+    queries = cases.random_rows(rng, 67, 12)
+    batch = list(rank_batch([cases.photo(rows) for rows in queries], gallery, limit=None))
+    for rows, found in zip(queries, batch, strict=True):
+        single = rank(cases.photo(rows), gallery, limit=None)
+        distance = [cases_distance(rows, face) for face in faces]
+        people = sorted(range(203), key=lambda index: (distance[face_of[index]], f"P{index}"))
+        for ranking in (single, found):
+            assert [item.key for item in ranking.patients] == [f"P{index}" for index in people]
+
+
+def cases_distance(first: np.ndarray, second: np.ndarray) -> float:
+    return float(np.mean(1.0 - np.sum(first.astype(np.float64) * second, axis=1)))
