@@ -48,8 +48,9 @@ def places(context: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _may_open(user: Any, place: Place) -> bool:
     """A site admin without a second factor still sees the entry; the page says what is missing."""
-    roles = getattr(user, "roles", frozenset()) if getattr(user, "is_authenticated", False) else frozenset()
-    return bool(roles & permissions.ACTIONS[place.action])
+    if not getattr(user, "is_authenticated", False):
+        return False
+    return bool(user.roles & permissions.ACTIONS[place.action])
 
 
 def _address(place: Place) -> str:
@@ -184,7 +185,7 @@ def quality_chips(photo: Photo) -> list[dict[str, Any]]:
     if not photo.measures:
         return warned
     codes = {row["code"] for row in photo.warnings} | {(photo.refusal or {}).get("code", "")}
-    good = [label for label, problems in GOOD if not codes & problems]
+    good: list[Any] = [label for label, problems in GOOD if not codes & problems]
     if len(photo.faces) == 1:
         good.insert(0, _("one face"))
     if "eye_distance_px" in photo.measures:
@@ -199,7 +200,8 @@ def photo_to_show(case: Case) -> Photo | None:
     """The picture of a case in the list: its newest analysed photo, else its newest."""
     photos = list(case.photos.all()) if case.state != "withdrawn" else []
     ready = [photo for photo in photos if photo.state == "ready"]
-    return (ready or photos or [None])[-1]
+    chosen = ready or photos
+    return chosen[-1] if chosen else None
 
 
 @register.filter

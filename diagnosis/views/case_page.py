@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from django.http import HttpRequest, QueryDict
 from django.urls import reverse
@@ -78,7 +78,7 @@ class Comparison:
 
 def case_context(request: HttpRequest, case: Case) -> dict[str, Any]:
     """Everything the page and its parts need."""
-    user: User = request.user  # type: ignore[assignment]
+    user = cast(User, request.user)
     photos = cases.photos_of(case)
     record = cases.ranking_shown(case, user)
     consent = consent_now(case.patient)
@@ -147,12 +147,13 @@ def _line(what: Any, step: str, percent: int) -> dict[str, Any]:
 
 def ranking_context(request: HttpRequest, case: Case, record: RankingRecord | None) -> dict[str, Any]:
     """The chosen list with its rows, and the comparison with one syndrome."""
+    user = cast(User, request.user)
     source = request.GET.get("source", "local")
     sources = ranking_sources.items()
     base = {"sources": sources, "source": source, "lists": LISTS.items(), "list": "syndromes"}
     foreign = dict(sources).get(source)
     if foreign is not None:
-        return base | foreign_context(case, foreign, request.user)
+        return base | foreign_context(case, foreign, user)
     if record is None:
         return base | {"rows": []}
     kind = request.GET.get("list", "syndromes")
@@ -160,7 +161,7 @@ def ranking_context(request: HttpRequest, case: Case, record: RankingRecord | No
     found = record.result.get(kind, [])
     shown = found if request.GET.get("rows") == "all" else found[:ROWS_FIRST]
     return base | {
-        "list": kind, "rows": ranking_rows(record, kind, shown, request.user), "rows_all": len(found),
+        "list": kind, "rows": ranking_rows(record, kind, shown, user), "rows_all": len(found),
         "rows_first": ROWS_FIRST, "measured": band_legend(record.extractor),
         "model_replaced": replaced_by(record), "compare": comparison(request, case, record),
     }  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from diagnosis import case_selectors
 from diagnosis.errors import ClinicError
 from diagnosis.forms.cases import CaseFilterForm, CaseForm, NoteForm
-from diagnosis.models import Case, RankingRecord, Role
+from diagnosis.models import Case, RankingRecord, Role, User
 from diagnosis.permissions import require, visible_to
 from diagnosis.services import case as case_service
 from diagnosis.views.case_page import ROWS_FIRST, case_context, ranking_rows
@@ -26,10 +26,16 @@ PAGE_SIZE = 25
 PATIENTS_SHOWN = 10
 
 
+def user_of(request: HttpRequest) -> User:
+    """The signed-in user; every door here is behind login_required."""
+    return cast(User, request.user)
+
+
 def case_of(request: HttpRequest, pk: int) -> Case:
     """The case, or 404 for a case that this user may not know of."""
-    cases = visible_to(request.user, Case.objects.all())  # type: ignore[arg-type]
-    return get_object_or_404(cases.select_related("patient", "team", "opened_by"), pk=pk)
+    cases = visible_to(user_of(request), Case.objects.all())
+    found: Case = get_object_or_404(cases.select_related("patient", "team", "opened_by"), pk=pk)
+    return found
 
 
 HOMES = (
@@ -44,7 +50,7 @@ HOMES = (
 @require_GET
 def home(request: HttpRequest) -> HttpResponse:
     """Where this user's work begins; without a role, their account."""
-    roles = request.user.roles  # type: ignore[union-attr]
+    roles = user_of(request).roles
     return redirect(next((place for role, place in HOMES if role in roles), "mfa_index"))
 
 
@@ -52,12 +58,12 @@ def home(request: HttpRequest) -> HttpResponse:
 @require_GET
 def case_list(request: HttpRequest) -> HttpResponse:
     """The cases of the user's teams."""
-    require(request.user, "case.list")
+    require(user_of(request), "case.list")
     form = CaseFilterForm(request.GET or None)
     chosen = form.cleaned_data if form.is_valid() else {"search": "", "state": ""}
-    cases = case_selectors.case_list_page(request.user, **chosen)  # type: ignore[arg-type]
+    cases = case_selectors.case_list_page(user_of(request), **chosen)
     page = Paginator(cases, PAGE_SIZE).get_page(request.GET.get("page"))
-    found = case_selectors.top_rows(list(page.object_list), request.user)  # type: ignore[arg-type]
+    found = case_selectors.top_rows(list(page.object_list), user_of(request))
     named = case_selectors.diagnoses_by_patient(case.patient_id for case in page.object_list)
     context = {"form": form, "page": page, "top": found, "diagnoses": named, "filtered": any(chosen.values()),
                "query": _query_without_page(request)}  # fmt: skip
@@ -74,15 +80,17 @@ def _query_without_page(request: HttpRequest) -> str:
 @require_http_methods(["GET", "POST"])
 def case_new(request: HttpRequest) -> HttpResponse:
     """First step of two: whose case. The second is the upload on the case's own page."""
-    require(request.user, "case.open")
-    form = CaseForm(request.POST or None, user=request.user, initial={"patient": request.GET.get("patient")})
+    require(user_of(request), "case.open")
+    form = CaseForm(
+        request.POST or None, user=user_of(request), initial={"patient": request.GET.get("patient")}
+    )
     if request.method == "POST" and form.is_valid():
-        case = case_service.case_open(user=request.user, **form.cleaned_data)  # type: ignore[arg-type]
+        case = case_service.case_open(user=user_of(request), **form.cleaned_data)
         messages.success(request, _("Case opened. Now add a photo."))
         return redirect("clinic:case_page", pk=case.pk)
     search = request.GET.get("search", "")[:60]
     chosen = request.POST.get("patient") or request.GET.get("patient", "")
-    patients = case_selectors.patients_to_choose(request.user, search, first=chosen)  # type: ignore[arg-type]
+    patients = case_selectors.patients_to_choose(user_of(request), search, first=chosen)
     page = Paginator(patients, PATIENTS_SHOWN).get_page(request.GET.get("page"))
     context = {"form": form, "page": page, "search": search, "chosen": chosen,
                "query": _query_without_page(request)}  # fmt: skip
@@ -94,7 +102,7 @@ def case_new(request: HttpRequest) -> HttpResponse:
 def case_page(request: HttpRequest, pk: int) -> HttpResponse:
     """One case, from who it is to what was decided."""
     case = case_of(request, pk)
-    require(request.user, "case.view", case)
+    require(user_of(request), "case.view", case)
     return render(request, "diagnosis/cases/page.html", case_context(request, case))
 
 
@@ -107,7 +115,7 @@ def case_progress(request: HttpRequest, pk: int) -> HttpResponse:
     changed; a list is put where there was none, and only announced where one is being read.
     """
     case = case_of(request, pk)
-    require(request.user, "case.view", case)
+    require(user_of(request), "case.view", case)
     context = case_context(request, case)
     seen = request.GET.get("ranking", "0")
     newest = str(context["seen_ranking"])
@@ -130,7 +138,7 @@ def case_note(request: HttpRequest, pk: int) -> HttpResponse:
     form = NoteForm(request.POST)
     try:
         note = form.cleaned_data["note"] if form.is_valid() else request.POST.get("note", "")
-        case_service.case_note(user=request.user, case=case, note=note)  # type: ignore[arg-type]
+        case_service.case_note(user=user_of(request), case=case, note=note)
         messages.success(request, _("Note saved."))
     except ClinicError as error:
         messages.error(request, str(error))
@@ -145,12 +153,12 @@ def case_note(request: HttpRequest, pk: int) -> HttpResponse:
 def ranking_csv(request: HttpRequest, pk: int) -> HttpResponse:
     """The whole list as CSV; every line names model, gallery and what the list is not."""
     case = case_of(request, pk)
-    record = case_service.ranking_taken_out(user=request.user, case=case, form="csv")  # type: ignore[arg-type]
+    record = case_service.ranking_taken_out(user=user_of(request), case=case, form="csv")
     response = HttpResponse(content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="case-{case.pk}-ranking-{record.pk}.csv"'
     writer = csv.writer(response)
     writer.writerow(EXPORT_COLUMNS)
-    writer.writerows(export_rows(case, record, request.user))
+    writer.writerows(export_rows(case, record, user_of(request)))
     return response
 
 
@@ -159,11 +167,11 @@ def ranking_csv(request: HttpRequest, pk: int) -> HttpResponse:
 def case_print(request: HttpRequest, pk: int) -> HttpResponse:
     """One quiet sheet for paper or PDF."""
     case = case_of(request, pk)
-    record = case_service.ranking_taken_out(user=request.user, case=case, form="print")  # type: ignore[arg-type]
+    record = case_service.ranking_taken_out(user=user_of(request), case=case, form="print")
     return render(request, "diagnosis/cases/print.html", _sheet(request, case, record))
 
 
 def _sheet(request: HttpRequest, case: Case, record: RankingRecord) -> dict[str, Any]:
     found = record.result.get("syndromes", [])
-    rows = ranking_rows(record, "syndromes", found[:ROWS_FIRST], request.user)
+    rows = ranking_rows(record, "syndromes", found[:ROWS_FIRST], user_of(request))
     return case_context(request, case) | {"rows": rows, "rows_all": len(found)}

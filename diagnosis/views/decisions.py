@@ -22,7 +22,7 @@ from diagnosis.permissions import require
 from diagnosis.selectors import for_gallery
 from diagnosis.services import verdict as verdict_service
 from diagnosis.states import IllegalMove
-from diagnosis.views.cases import case_of
+from diagnosis.views.cases import case_of, user_of
 
 
 @login_required
@@ -30,12 +30,12 @@ from diagnosis.views.cases import case_of
 def verdict_new(request: HttpRequest, pk: int) -> HttpResponse:
     """Agree, disagree or unsure on one row. With htmx the row's own cell comes back, else the page."""
     case = case_of(request, pk)
-    require(request.user, "case.decide", case)
+    require(user_of(request), "case.decide", case)
     form = VerdictForm(request.POST)
     if not form.is_valid():
         messages.error(request, _("This disorder is not in the catalogue any more. Reload the page."))
         return redirect("clinic:case_page", pk=pk)
-    row = verdict_service.verdict_record(user=request.user, case=case, **form.cleaned_data)  # type: ignore[arg-type]
+    row = verdict_service.verdict_record(user=user_of(request), case=case, **form.cleaned_data)
     key = row.syndrome.identifier
     if request.headers.get("HX-Request"):
         context = {"case": case, "key": key, "answer": row.answer, "name": row.syndrome.name}
@@ -49,13 +49,13 @@ def verdict_new(request: HttpRequest, pk: int) -> HttpResponse:
 def differential(request: HttpRequest, pk: int) -> HttpResponse:
     """One's own idea, written down before the list is shown."""
     case = case_of(request, pk)
-    require(request.user, "case.decide", case)
+    require(user_of(request), "case.decide", case)
     form = DifferentialForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
             verdict_service.differential_record(
-                user=request.user, case=case, syndromes=form.syndromes(), text=form.cleaned_data["text"]
-            )  # type: ignore[arg-type]
+                user=user_of(request), case=case, syndromes=form.syndromes(), text=form.cleaned_data["text"]
+            )
             messages.success(request, _("Recorded. Here is the list."))
             return redirect("clinic:case_page", pk=pk)
         except ClinicError as error:
@@ -70,13 +70,13 @@ def differential(request: HttpRequest, pk: int) -> HttpResponse:
 def diagnosis_new(request: HttpRequest, pk: int) -> HttpResponse:
     """Find the disorder in the catalogue, then confirm it with its gene: a decision of its own page."""
     case = case_of(request, pk)
-    require(request.user, "case.decide", case)
+    require(user_of(request), "case.decide", case)
     named = request.POST.get("syndrome") or request.GET.get("syndrome", "")
     syndrome = Syndrome.objects.filter(identifier=named).first()
     form = DiagnosisForm(request.POST or None, syndrome=syndrome, initial={"syndrome": named})
     if request.method == "POST" and form.is_valid():
         try:
-            verdict_service.diagnosis_confirm(user=request.user, case=case, **form.cleaned_data)  # type: ignore[arg-type]
+            verdict_service.diagnosis_confirm(user=user_of(request), case=case, **form.cleaned_data)
             messages.success(request, _in_gallery_sentence(case))
             return redirect("clinic:case_page", pk=pk)
         except (ClinicError, IllegalMove) as error:
@@ -85,7 +85,7 @@ def diagnosis_new(request: HttpRequest, pk: int) -> HttpResponse:
     context = {
         "case": case, "patient": case.patient, "form": form, "syndrome": syndrome, "search": search,
         "found": case_selectors.catalogue_search(search) if search else [],
-        "suggested": _suggested(case, request.user), "to_gallery": _gallery_consent(case),
+        "suggested": _suggested(case, user_of(request)), "to_gallery": _gallery_consent(case),
     }  # fmt: skip
     return render(request, "diagnosis/cases/diagnosis.html", context)
 
@@ -115,7 +115,7 @@ def _in_gallery_sentence(case: Case) -> str:
 def _decide(request: HttpRequest, pk: int, service: Callable[..., Any], sentence: str) -> HttpResponse:
     case = case_of(request, pk)
     try:
-        service(user=request.user, case=case)
+        service(user=user_of(request), case=case)
         messages.success(request, sentence)
     except IllegalMove as error:
         messages.error(request, str(error))

@@ -16,13 +16,14 @@ from diagnosis.forms.cases import face_of, landmarks_of, uploads_of
 from diagnosis.models import Photo
 from diagnosis.permissions import require, visible_to
 from diagnosis.services import photo as photo_service
-from diagnosis.views.cases import case_of
+from diagnosis.views.cases import case_of, user_of
 
 
 def photo_of(request: HttpRequest, pk: int) -> Photo:
     """The photo, or 404 for one that this user may not know of."""
-    photos = visible_to(request.user, Photo.objects.all())  # type: ignore[arg-type]
-    return get_object_or_404(photos.select_related("case", "patient"), pk=pk)
+    photos = visible_to(user_of(request), Photo.objects.all())
+    found: Photo = get_object_or_404(photos.select_related("case", "patient"), pk=pk)
+    return found
 
 
 @login_required
@@ -30,7 +31,7 @@ def photo_of(request: HttpRequest, pk: int) -> Photo:
 def photo_new(request: HttpRequest, pk: int) -> HttpResponse:
     """Take in one or several photos; those that cannot be used are named with a remedy, the others stay."""
     case = case_of(request, pk)
-    require(request.user, "photo.add", case)
+    require(user_of(request), "photo.add", case)
     try:
         uploads = uploads_of(request)
     except ClinicError as error:
@@ -40,8 +41,8 @@ def photo_new(request: HttpRequest, pk: int) -> HttpResponse:
     for number, upload in enumerate(uploads, start=1):
         try:
             photo = photo_service.photo_add(
-                user=request.user, case=case, data=upload.data, age_months=upload.age_months
-            )  # type: ignore[arg-type]
+                user=user_of(request), case=case, data=upload.data, age_months=upload.age_months
+            )
             added.append(photo)
         except ClinicError as error:
             which = _("Photo %(number)d of %(all)d: ") % {"number": number, "all": len(uploads)}
@@ -59,8 +60,8 @@ def photo_correct(request: HttpRequest, pk: int) -> HttpResponse:
     photo = photo_of(request, pk)
     try:
         photo_service.photo_correct(
-            user=request.user, photo=photo, landmarks=landmarks_of(request), face_choice=face_of(request)
-        )  # type: ignore[arg-type]
+            user=user_of(request), photo=photo, landmarks=landmarks_of(request), face_choice=face_of(request)
+        )
         messages.success(request, _("The photo is being analysed again."))
     except ClinicError as error:
         messages.error(request, str(error))
@@ -73,7 +74,7 @@ def photo_remove(request: HttpRequest, pk: int) -> HttpResponse:
     """Erase one photo with all that was made of it."""
     photo = photo_of(request, pk)
     case = photo.case_id
-    photo_service.photo_remove(user=request.user, photo=photo)  # type: ignore[arg-type]
+    photo_service.photo_remove(user=user_of(request), photo=photo)
     messages.success(request, _("The photo and all that was made of it are erased."))
     return redirect("clinic:case_page", pk=case)
 

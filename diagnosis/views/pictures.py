@@ -14,7 +14,7 @@ from diagnosis.forms.cases import CompareForm
 from diagnosis.models import Syndrome
 from diagnosis.services import composite as composite_service
 from diagnosis.services import photo as photo_service
-from diagnosis.views.cases import case_of
+from diagnosis.views.cases import case_of, user_of
 from diagnosis.views.photos import photo_of
 
 
@@ -22,7 +22,7 @@ from diagnosis.views.photos import photo_of
 @require_GET
 def photo_picture(request: HttpRequest, pk: int, kind: str) -> HttpResponse:
     """A photo of the user's own team: original, crop or thumb."""
-    data, media = photo_service.photo_picture(user=request.user, photo=photo_of(request, pk), kind=kind)  # type: ignore[arg-type]
+    data, media = photo_service.photo_picture(user=user_of(request), photo=photo_of(request, pk), kind=kind)
     return picture_answer(data, media)
 
 
@@ -30,7 +30,7 @@ def photo_picture(request: HttpRequest, pk: int, kind: str) -> HttpResponse:
 @require_GET
 def gallery_picture(request: HttpRequest, pk: int) -> HttpResponse:
     """The aligned face of a gallery patient of this hospital."""
-    data, media = composite_service.gallery_crop(user=request.user, photo=pk)  # type: ignore[arg-type]
+    data, media = composite_service.gallery_crop(user=user_of(request), photo=pk)
     return picture_answer(data, media)
 
 
@@ -43,8 +43,8 @@ def composite_picture(request: HttpRequest, pk: int) -> HttpResponse:
     leave_out = case_of(request, int(named)).patient if named.isascii() and named.isdigit() else None
     faces = CompareForm(request.GET, ancestries=case_selectors.ancestries_known()).faces()
     made = composite_service.composite_make(
-        user=request.user, syndrome=syndrome, faces=faces, leave_out=leave_out
-    )  # type: ignore[arg-type]
+        user=user_of(request), syndrome=syndrome, faces=faces, leave_out=leave_out
+    )
     return picture_answer(composite_service.picture_png(made.pixels), "image/png")
 
 
