@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from diagnosis.errors import ClinicError
+from diagnosis.phenotype.errors import PhenotypeError
 from diagnosis.states import IllegalMove
 
 PERMISSIONS = "camera=(self), microphone=(), geolocation=(), browsing-topics=()"
@@ -39,7 +40,7 @@ class ErrorSentencesMiddleware:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Answer known errors; unknown ones stay Django's (a plain 500 page without details)."""
-        if isinstance(error, IllegalMove):
+        if isinstance(error, IllegalMove | PhenotypeError):
             status = 409
         elif isinstance(error, ClinicError):
             status = error.status

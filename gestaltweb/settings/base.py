@@ -254,6 +254,10 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "ENUM_NAME_OVERRIDES": {
+        f"{name.title()}State": f"diagnosis.api.base.{name}_STATES"
+        for name in ("CASE", "PHOTO", "JOB", "EXTRACTOR", "CONSENT")
+    },
 }
 # GestaltMatcher-Arc's POST /encode hands out embeddings, from which faces can be rebuilt; a site's admin
 # turns it on knowingly or not at all.
