@@ -200,7 +200,7 @@ def seal_rows(photo: Photo, extractor: Extractor, rows: FloatArray) -> bytes:
 
 def open_rows(embedding: Embedding) -> FloatArray:
     """The (m, 512) float32 rows of an Embedding (photo and extractor at hand). Unreadable after erasure."""
-    data = vault.unseal(embedding.photo.key, embedding.sealed, purpose=_purpose(embedding.extractor))
+    data = vault.unseal(embedding.photo.key, bytes(embedding.sealed), purpose=_purpose(embedding.extractor))
     return np.frombuffer(data, dtype="<f4").reshape(embedding.rows, EMBEDDING_SIZE).astype(np.float32)
 
 

@@ -78,10 +78,17 @@ def _answer(data: bytes, max_pixels: int) -> bytes:
                 f"This picture has {width} × {height} pixels, more than the {max_pixels / 1e6:.0f} million "
                 "that are read here. Use a smaller copy of the photo."
             )
-        # libheif turns the picture by its own irot and imir boxes, whatever EXIF says.
-        pixels = upright_rgb(image, oriented=True)
+        pixels = upright_rgb(image, orientation=_orientation(data, image.info.get("original_orientation")))
     shape = b"".join(int(side).to_bytes(4, "big") for side in (pixels.shape[1], pixels.shape[0]))
     return b"P" + shape + pixels.tobytes()
+
+
+def _orientation(data: bytes, exif: object) -> int:
+    """libheif turns a picture by its irot and imir properties, which cameras write and which alone count
+    (ISO/IEC 23008-12 section 6.5). EXIF's word is taken only from files that have neither."""
+    properties = data.partition(b"mdat")[0]
+    turned = b"irot" in properties or b"imir" in properties
+    return exif if isinstance(exif, int) and 1 <= exif <= 8 and not turned else 1
 
 
 def main() -> None:

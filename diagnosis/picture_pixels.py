@@ -35,19 +35,18 @@ class PictureRefused(Exception):
     """The picture cannot be used; str() is a sentence."""
 
 
-def upright_rgb(image: Image.Image, *, oriented: bool = False) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) uint8 sRGB, long side at most STORED_SIDE. `oriented`: the decoder turned it already.
+def upright_rgb(image: Image.Image, *, orientation: int | None = None) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 sRGB, long side at most STORED_SIDE. orientation 1 to 8; None: what EXIF says.
 
     JPEGs larger than needed are decoded at ½, ¼ or ⅛ of their size by libjpeg itself. The order is
     chosen so that the costly steps see few pixels: shrink, then colours, then turning.
     """
-    orientation = 1 if oriented else _orientation(image)
+    turn = _UPRIGHT.get(_orientation(image) if orientation is None else orientation)
     profile = image.info.get("icc_profile")
     image.draft(None, (STORED_SIDE, STORED_SIDE))
     image.load()
     small = _shrunk(_simple_mode(image))
     upright = to_srgb(small, profile)
-    turn = _UPRIGHT.get(orientation)
     return np.ascontiguousarray(np.asarray(upright if turn is None else upright.transpose(turn)))
 
 
@@ -68,9 +67,10 @@ def _simple_mode(image: Image.Image) -> Image.Image:
         return _eight_bits(image)
     if image.mode in ("1", "YCbCr", "LAB", "HSV"):
         return image.convert("RGB")
-    flat = Image.new("RGBA", image.size, (*WHITE, 255))
-    flat.alpha_composite(image.convert("RGBA"))
-    return flat.convert("RGB")
+    seen = image if image.mode == "RGBA" else image.convert("RGBA")
+    flat = Image.new("RGB", image.size, WHITE)
+    flat.paste(seen, mask=seen)  # one copy more, not three: these pictures may be large
+    return flat
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

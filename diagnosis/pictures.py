@@ -38,7 +38,8 @@ _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"mif1"})
 _HEIC_SEQUENCES = frozenset({b"hevc", b"hevx", b"hevm", b"hevs", b"msf1"})
 _USE = "Use a JPEG, PNG, WebP or HEIC photo."
 _DAMAGED = "This photo is damaged or incomplete. Send the camera's original file again."
-# Decoding needs up to 0.4 GB for the largest pictures that are accepted: one at a time.
+_TOO_LARGE = "This picture has too many pixels to be read here. Use a smaller copy of the photo."
+# Decoding needs up to 0.6 GB for the largest pictures that are accepted: one at a time.
 _one_at_a_time = threading.Lock()
 
 
@@ -158,8 +159,8 @@ def _decode(data: bytes, kind: str) -> PixelArray:
             return upright_rgb(image)
     except (InvalidInput, PictureRefused):
         raise
-    except MemoryError:
-        raise InvalidInput("This photo needs too much memory. Use a smaller copy of it.") from None
+    except (MemoryError, Image.DecompressionBombError):
+        raise InvalidInput(_TOO_LARGE) from None
     except Exception:  # decoders promise no exception type for damaged files, and each means that
         raise InvalidInput(_DAMAGED) from None
 

@@ -54,7 +54,10 @@ def perform(job: int, work: Work, *, failed: Work | None = None) -> None:
 
 def _attempt(lease: Lease, work: Work, failed: Work | None) -> None:
     def end(error: str, retry: bool) -> None:
-        on_failure = (lambda: failed(subject=lease.subject, error=error)) if failed else None
+        def on_failure() -> None:
+            if failed is not None:
+                failed(subject=lease.subject, error=error)
+
         jobs.give_up(lease, error=error, retry=retry, failed=on_failure)
 
     if lease.attempts > settings.JOB_MAX_ATTEMPTS:  # it ends the process, or never ends

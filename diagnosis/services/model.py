@@ -95,7 +95,9 @@ def _members_stored(members: Sequence[MemberFile]) -> tuple[list[ExtractorMember
         vault.write_private(engine.weights_path(converted.sha256), converted.data)
         rows.append(
             ExtractorMember(
-                position=position, name=member.name[:40], architecture=converted.architecture,
+                position=position,
+                name=member.name[:40],
+                architecture=converted.architecture,
                 sha256=converted.sha256,
             )  # fmt: skip
         )

@@ -87,9 +87,7 @@ def photo_fingerprint(patient: int, pixels: PixelArray) -> str:
     return vault.keyed_hash(f"photo-fingerprint/{patient}", shape + pixels.tobytes())
 
 
-def _row_first(
-    user: User, case: Case, pixels: PixelArray, age_months: int | None, fingerprint: str
-) -> Photo:
+def _row_first(user: User, case: Case, pixels: PixelArray, age_months: int | None, fingerprint: str) -> Photo:
     with transaction.atomic():
         patient_hold(case.patient_id)
         _require_new(case.patient_id, fingerprint)

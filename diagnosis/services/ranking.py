@@ -51,7 +51,8 @@ def case_rank(
         .order_by("photo_id")
     )
     if not embeddings:
-        return _nothing_to_rank(photos.exists(), lease)
+        _nothing_to_rank(photos.exists(), lease)
+        return None
     gallery = engine.gallery(extractor)
     sets = [engine.embedding_set(embedding) for embedding in embeddings]
     ranked = rank_sets(sets, gallery, engine.calibration(extractor), exclude_patient=str(case.patient_id))
@@ -81,7 +82,7 @@ def _nothing_to_rank(waiting: bool, lease: Lease | None) -> None:
     if waiting:
         raise NotReady("The photos of this case are being analysed again with the new model.")
     with _end_of(lease):
-        return
+        pass  # the job is done: no photo is left that could be ranked
 
 
 def _end_of(lease: Lease | None) -> AbstractContextManager[None]:

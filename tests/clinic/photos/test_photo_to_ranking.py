@@ -27,7 +27,12 @@ def test_a_photo_becomes_a_list_of_syndromes(scene, photo_bytes, run_jobs, extra
     assert photo.state == "received" and Job.objects.get().kind == "analyse_photo"
     assert run_jobs() == 2  # the analysis, then the ranking it asked for
     photo.refresh_from_db(), case.refresh_from_db()
-    assert (photo.state, case.state, len(photo.faces), np.shape(photo.landmarks)) == ("ready", "ranked", 1, (5, 2))
+    assert (photo.state, case.state, len(photo.faces), np.shape(photo.landmarks)) == (
+        "ready",
+        "ranked",
+        1,
+        (5, 2),
+    )
     assert photo.quality > 0.2 and photo.measures["eye_distance_px"] > 20
     record = RankingRecord.objects.get(case=case)
     assert (record.extractor, record.photos, record.match) == (extractor, [photo.pk], "uncalibrated")
@@ -78,7 +83,9 @@ def test_only_sealed_bytes_lie_on_disk_and_in_the_database(scene, photo_bytes, r
         assert path.is_dir() or path.read_bytes()[:3] == vault.MARK
     rows = engine.open_rows(Embedding.objects.get(photo=photo)).tobytes()
     assert rows[:64] not in bytes(Embedding.objects.get(photo=photo).sealed)
-    texts = json.dumps([list(AuditEvent.objects.values("detail")), list(LedgerEntry.objects.values("detail"))])
+    texts = json.dumps(
+        [list(AuditEvent.objects.values("detail")), list(LedgerEntry.objects.values("detail"))]
+    )
     assert "Canaryname" not in texts and "landmarks" not in texts
 
 
@@ -129,7 +136,9 @@ def test_a_removed_photo_leaves_nothing(
     with django_capture_on_commit_callbacks(execute=True):
         photo_remove(user=user, photo=photo)
     assert not vault.has_key(key) and not any((site_home / "files" / name).exists() for name in names)
-    assert not Photo.objects.filter(key=key).exists() and not Embedding.objects.filter(photo__key=key).exists()
+    assert (
+        not Photo.objects.filter(key=key).exists() and not Embedding.objects.filter(photo__key=key).exists()
+    )
     run_jobs()
     assert RankingRecord.objects.order_by("-id").first().photos == [keep.pk]
     assert LedgerEntry.objects.filter(patient=patient, kind="photo.removed").count() == 1
