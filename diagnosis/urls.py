@@ -2,6 +2,7 @@
 
 from django.urls import URLPattern, URLResolver, path
 
+from diagnosis.api import urls as api
 from diagnosis.views import administration, cases, decisions, intake, ledger, patients, photos, pictures
 
 app_name = "clinic"
@@ -64,4 +65,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("ledger/stop/<slug:tier>/", ledger.ledger_stop, name="ledger_stop"),
     path("ledger/withdraw/", ledger.ledger_withdraw, name="ledger_withdraw"),
     path("ledger/leave/", ledger.ledger_leave, name="ledger_leave"),
+    # --- api ---
+    *api.urlpatterns,
 ]
