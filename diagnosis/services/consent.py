@@ -59,6 +59,11 @@ def tiers_of(consent: Consent | None) -> frozenset[str]:
     return frozenset(tier.value for tier in Tier if getattr(consent, tier.value))
 
 
+def _lock(patient: Patient) -> None:
+    """Hold the patient's row until the transaction ends; the caller's instance is as the row is then."""
+    patient.refresh_from_db(from_queryset=Patient.objects.select_for_update())
+
+
 # --- signing ---------------------------------------------------------------------------------------
 
 
@@ -87,7 +92,7 @@ def consent_sign(
     _choices_check(tiers, no_methods_research)
     drawn = signature_checked(signature) if signature else None
     with transaction.atomic():
-        patient = Patient.objects.select_for_update().get(pk=patient.pk)
+        _lock(patient)
         _signer_check(patient, form, signer)
         if link is not None:
             link_use(link, patient)
@@ -197,7 +202,7 @@ def consent_narrow(*, user: User | None, patient: Patient, tier: str) -> Consent
     if user is not None:
         require(user, "consent.withdraw", patient)
     with transaction.atomic():
-        patient = Patient.objects.select_for_update().get(pk=patient.pk)
+        _lock(patient)
         last = consent_now(patient)
         if last is None or patient.state != "given" or tier not in tiers_of(last):
             raise InvalidInput(_("This was not agreed to, so there is nothing to take back."))
@@ -224,7 +229,7 @@ def consent_withdraw(*, user: User | None, patient: Patient, signer: str, signer
     if user is not None:
         require(user, "consent.withdraw", patient)
     with transaction.atomic():
-        patient = Patient.objects.select_for_update().get(pk=patient.pk)
+        _lock(patient)
         last = consent_now(patient)
         if last is None:
             raise InvalidInput(_("Nothing was signed for this patient, so there is nothing to withdraw."))
@@ -258,7 +263,7 @@ def consent_decline(
     if user is not None:
         require(user, "consent.take", patient)
     with transaction.atomic():
-        patient = Patient.objects.select_for_update().get(pk=patient.pk)
+        _lock(patient)
         if link is not None:
             link_use(link, patient)
         if patient.state == "given":
@@ -273,7 +278,7 @@ def consent_decline(
 def withdrawal_replay(*, patient: Patient) -> None:
     """Withdraw again a patient whom a restored backup brought back; the key is gone already."""
     with transaction.atomic():
-        patient = Patient.objects.select_for_update().get(pk=patient.pk)
+        _lock(patient)
         last = consent_now(patient)
         if last is None:
             patient_erase(patient=patient, reason="replayed")
@@ -284,7 +289,7 @@ def withdrawal_replay(*, patient: Patient) -> None:
 def narrowing_replay(*, patient: Patient, chosen: Chosen) -> bool:
     """Take back what a restored backup would allow again; True when something was taken back."""
     with transaction.atomic():
-        patient = Patient.objects.select_for_update().get(pk=patient.pk)
+        _lock(patient)
         last = consent_now(patient)
         if last is None or patient.state != "given" or last.signed_at >= chosen.at:
             return False

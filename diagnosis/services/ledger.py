@@ -148,12 +148,12 @@ def code_reissue(*, user: User, patient: Patient) -> str:
     """A new code for a patient who lost theirs, by staff who have checked who asks."""
     require(user, "consent.take", patient)
     with transaction.atomic():
-        locked = Patient.objects.select_for_update().get(pk=patient.pk)
-        if not locked.ledger_code_hash:
+        patient.refresh_from_db(from_queryset=Patient.objects.select_for_update())
+        if not patient.ledger_code_hash:
             raise InvalidInput("There is no code yet: it is made when the form is signed.")
-        code = code_issue(locked)
-        ledger_note(patient=locked, kind="code.issued")
-        audit(actor=user, action="ledger.code_issued", subject=f"patient:{locked.pk}")
+        code = code_issue(patient)
+        ledger_note(patient=patient, kind="code.issued")
+        audit(actor=user, action="ledger.code_issued", subject=f"patient:{patient.pk}")
     return code
 
 

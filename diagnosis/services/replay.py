@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 
 from django.core.files.storage import default_storage
+from django.db.models import Q
 
 from diagnosis import vault
 from diagnosis.models import Erasure, Patient, Photo
@@ -61,7 +62,8 @@ def _patients_revived(known: list[Erased]) -> int:
     """Withdraw again the patients whose key was erased but whose row says otherwise."""
     revived = 0
     for keys in _portions(known):
-        for patient in Patient.objects.filter(key__in=keys).exclude(state="withdrawn", sealed_identity=None):
+        back = Q(state="given") | Q(sealed_identity__isnull=False)
+        for patient in Patient.objects.filter(back, key__in=keys):
             withdrawal_replay(patient=patient)
             revived += 1
     return revived
