@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from google.protobuf.message import DecodeError
 from torch import Tensor
 
 from diagnosis.phenotype.embed.iresnet import (
@@ -54,8 +53,9 @@ def read_onnx(data: bytes, *, file_name: str) -> OnnxNetwork:
         architecture = _architecture_of(graph)
         walk = _Walk(graph)
         walk.run(IRESNETS[architecture].blocks)
-    except (DecodeError, ValueError, TypeError, IndexError, KeyError, RuntimeError) as error:
-        # onnx has no exception of its own for a damaged file; nodes may lack inputs or attributes.
+    except WeightsRefused:
+        raise
+    except Exception as error:  # onnx has no type of its own for damage; nodes may lack inputs or attributes
         raise WeightsRefused(f"{file_name} is not a complete ONNX file; get it again.") from error
     return OnnxNetwork(architecture, walk.state, walk.folded)
 

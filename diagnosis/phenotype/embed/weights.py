@@ -141,7 +141,10 @@ def save_weights(backbone: Backbone, path: Path) -> str:
     """Write the weights file in one step (temporary file, then rename) and return its sha256."""
     data = serialize_weights(backbone)
     temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(data)
+    with temporary.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())  # or a power cut could leave the new name on an empty file
     temporary.replace(path)
     return hashlib.sha256(data).hexdigest()
 

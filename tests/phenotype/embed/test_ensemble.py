@@ -68,7 +68,7 @@ def test_twelve_rows_of_the_real_networks_equal_one_pass_per_row(iresnets, make_
     assert between.min() > 1e-4  # all twelve differ, so a mixed-up row could not pass
 
 
-@pytest.mark.parametrize("flags", itertools.product([False, True], repeat=4))
+@pytest.mark.parametrize("flags", list(itertools.product([False, True], repeat=4)))
 def test_every_optimisation_leaves_every_row(networks, faces, flags):
     spec = spec_of(networks)
     ensemble = Ensemble(spec, networks, optimisations=Optimisations(*flags))

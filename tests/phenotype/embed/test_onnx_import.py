@@ -279,6 +279,16 @@ def test_a_node_behind_the_embedding_is_refused(onnx_file):
         read_onnx(model.SerializeToString(), file_name="model.onnx")
 
 
+def test_nan_in_an_onnx_file_is_refused(onnx_file, tmp_path):
+    model = onnx.load_model_from_string(onnx_file("iresnet50", True))
+    bias = constant(model, nodes_of(model, "Gemm")[0].input[2])
+    bias.CopyFrom(numpy_helper.from_array(np.full(512, np.nan, np.float32), bias.name))
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(WeightsRefused, match=r"NaN or infinity in neck\.fc\.bias; get an undamaged file"):
+        convert_weights(path)
+
+
 def test_an_iresnet50_is_not_installed_as_iresnet100(onnx_file, tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(onnx_file("iresnet50", True))

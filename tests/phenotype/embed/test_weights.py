@@ -245,3 +245,15 @@ def test_the_identity_of_a_trunk_ignores_the_neck_and_nothing_else(make_backbone
         with torch.no_grad():
             tensor.view(-1)[0] = old
     assert trunk_sha256(network) == identity
+
+
+@pytest.mark.parametrize("architecture", ["compact", "iresnet50"])
+def test_a_loaded_network_has_nothing_undefined(make_backbone, architecture):
+    """Every tensor of a network that was built to be filled is one of the file's, or a constant."""
+    network = make_backbone(architecture, 8)
+    tensors = persistent_tensors(network)
+    filled = weights.fill_backbone(tensors, architecture=architecture, file_name="x")
+    pointers = {tensor.data_ptr() for tensor in tensors.values()}
+    for name, tensor in filled.state_dict().items():
+        assert tensor.data_ptr() in pointers or (name.endswith("num_batches_tracked") and tensor == 0)
+    assert {name for name, _ in filled.named_buffers()} <= set(filled.state_dict())
