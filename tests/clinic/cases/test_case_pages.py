@@ -497,7 +497,7 @@ def test_landmarks_as_numbers_and_the_choice_of_a_face(browser: Client, ranked: 
 
 @pytest.mark.parametrize(
     "points",
-    [{"x0": "1"}, *({f"{axis}{i}": value for axis in "xy" for i in range(5)} for value in ("5", "nan", "1e9"))],
+    [{"x0": "1"}, *({f"{axis}{i}": text for axis in "xy" for i in range(5)} for text in ("5", "nan", "1e9"))],
 )
 def test_points_that_form_no_face_change_nothing(
     browser: Client, ranked: Any, points: dict[str, str]
