@@ -55,17 +55,21 @@ FEATURES: tuple[FacialFeature, ...] = (
     # Eyes
     _row("HP:0000316", "Hypertelorism", "eye distance", pair_eye_trans_out=1.0, nose_width1_incr=0.35),
     _row("HP:0000601", "Hypotelorism", "eye distance", pair_eye_trans_out=-1.0),
-    _row("HP:0000286", "Epicanthus", "inner eye", pair_eye_epicanthus_out=-1.0, pair_eye_corner1_up=-0.4),
-    _row("HP:0000582", "Upslanted palpebral fissure", "eye slant", pair_eye_corner2_up=1.0,
+    # eye-epicanthus-out draws the fold over the inner corner; it is 2.5 times as large as its opposite.
+    _row("HP:0000286", "Epicanthus", "inner eye", pair_eye_epicanthus_out=0.4, pair_eye_corner2_up=-0.4),
+    # eye-corner1 is the outer corner, eye-corner2 the inner one.
+    _row("HP:0000494", "Downslanted palpebral fissures", "eye slant", pair_eye_corner2_up=1.0,
          pair_eye_corner1_up=-0.5),
-    _row("HP:0000494", "Downslanted palpebral fissures", "eye slant", pair_eye_corner2_up=-1.0,
+    _row("HP:0000582", "Upslanted palpebral fissure", "eye slant", pair_eye_corner2_up=-1.0,
          pair_eye_corner1_up=0.5),
     _row("HP:0000490", "Deeply set eye", "eye depth", pair_eye_push1_out=-0.8, pair_eye_push2_out=-0.8,
          eyebrows_trans_forward=0.7),
-    _row("HP:0000520", "Proptosis", "eye depth", pair_eye_push1_out=0.9, pair_eye_push2_out=0.9,
+    # eye-push1 and -push2 move the outer and inner corner of the eye outwards and inwards.
+    _row("HP:0000637", "Long palpebral fissure", "eye depth", pair_eye_push1_out=0.9, pair_eye_push2_out=0.9,
          pair_eye_height2_incr=0.5),
-    _row("HP:0012745", "Short palpebral fissure", "eye size", pair_eye_scale_incr=-1.0),
-    _row("HP:0000637", "Long palpebral fissure", "eye size", pair_eye_scale_incr=1.0,
+    # eye-scale scales lids and eyeball together.
+    _row("HP:0000568", "Microphthalmia", "eye size", pair_eye_scale_incr=-1.0),
+    _row("HP:0001090", "Abnormally large globe", "eye size", pair_eye_scale_incr=1.0,
          pair_eye_height2_incr=0.3),
     _row("HP:0045025", "Narrow palpebral fissure", "eye opening", pair_eye_height1_incr=-0.9,
          pair_eye_height2_incr=-0.9, pair_eye_height3_incr=-0.9),
@@ -106,9 +110,10 @@ FEATURES: tuple[FacialFeature, ...] = (
     _row("HP:0000343", "Long philtrum", "philtrum length", mouth_trans_up=-0.9, nose_base_up=0.5,
          nose_trans_up=0.3),
     _row("HP:0000322", "Short philtrum", "philtrum length", mouth_trans_up=0.9, nose_base_up=-0.4),
-    _row("HP:0000319", "Smooth philtrum", "philtrum form", mouth_philtrum_volume_incr=1.0,
+    # mouth-philtrum-volume moves the floor of the groove backwards.
+    _row("HP:0000319", "Smooth philtrum", "philtrum form", mouth_philtrum_volume_incr=-1.0,
          mouth_cupidsbow_incr=-0.9),
-    _row("HP:0002002", "Deep philtrum", "philtrum form", mouth_philtrum_volume_incr=-1.0),
+    _row("HP:0002002", "Deep philtrum", "philtrum form", mouth_philtrum_volume_incr=1.0),
     _row("HP:0000219", "Thin upper lip vermilion", "upper lip", mouth_upperlip_height_incr=-1.0,
          mouth_upperlip_volume_incr=-0.9),
     _row("HP:0000215", "Thick upper lip vermilion", "upper lip", mouth_upperlip_height_incr=1.0,
