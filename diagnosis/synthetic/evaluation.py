@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from diagnosis.phenotype.ranking.metrics import TOP_K, accuracy, ranks_among
-from diagnosis.synthetic.training_whitening import Float64, whitening_matrix, within_class_covariance
+from diagnosis.phenotype.ranking.whitening import fit_whitening
 
+Float64 = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating]
 
@@ -27,8 +28,12 @@ class Photos:
     syndromes: Labels
     patients: Labels
 
+    def part(self, chosen: npt.NDArray[np.generic]) -> Photos:
+        """The photos at these indices, or where this mask is true."""
+        return Photos(self.embeddings[chosen], self.syndromes[chosen], self.patients[chosen])
 
-Method = Callable[[Photos, Photos], Float64]  # (gallery, queries) → distances (q, syndromes in order)
+
+Method = Callable[[Photos, Photos], Float64]  # (gallery, queries) → distances (q, syndromes ascending)
 
 
 def unit(vectors: Floats) -> Float64:
@@ -37,15 +42,14 @@ def unit(vectors: Floats) -> Float64:
     return np.asarray(exact / np.linalg.norm(exact, axis=-1, keepdims=True))
 
 
-def joined(embeddings: Floats) -> Float64:
-    """(n, m, d) → (n, m·d), scaled so that one product of two rows is the mean of the m cosines."""
-    rows = unit(embeddings)
-    return np.asarray(rows.reshape(len(rows), -1) / np.sqrt(rows.shape[1]))
+def joined(rows: Floats) -> Float64:
+    """(n, m, d) → (n, m·d), scaled so that the product of two photos' unit rows is the mean of m cosines."""
+    return np.asarray(rows.reshape(len(rows), -1) / np.sqrt(rows.shape[1]), dtype=np.float64)
 
 
 def nearest_image(gallery: Photos, queries: Photos) -> Float64:
     """Mean cosine distance to the nearest gallery image of each syndrome: (q, s), syndromes ascending."""
-    distances = 1.0 - joined(queries.embeddings) @ joined(gallery.embeddings).T  # (q, n)
+    distances = 1.0 - joined(unit(queries.embeddings)) @ joined(unit(gallery.embeddings)).T  # (q, n)
     names = np.unique(gallery.syndromes)
     return np.stack([distances[:, gallery.syndromes == name].min(axis=1) for name in names], axis=1)
 
@@ -55,27 +59,30 @@ def nearest_centroid(gallery: Photos, queries: Photos) -> Float64:
     names = np.unique(gallery.syndromes)
     rows = unit(gallery.embeddings)
     means = np.stack([rows[gallery.syndromes == name].mean(axis=0) for name in names])
-    return np.asarray(1.0 - joined(queries.embeddings) @ joined(means).T)
+    return np.asarray(1.0 - joined(unit(queries.embeddings)) @ joined(unit(means)).T)
 
 
-def whitened(method: Method, shrinkage: float) -> Method:
-    """`method` after within-class whitening of each view, fitted on the gallery alone (closed form)."""
+def whitened(method: Method) -> Method:
+    """`method` after within-class whitening, fitted on the gallery alone (closed form, Ledoit–Wolf)."""
 
     def run(gallery: Photos, queries: Photos) -> Float64:
-        left, right = [], []
-        for view in range(gallery.embeddings.shape[1]):
-            known, asked = unit(gallery.embeddings[:, view]), unit(queries.embeddings[:, view])
-            matrix = whitening_matrix(within_class_covariance(known, gallery.syndromes), shrinkage)
-            origin = known.mean(axis=0)
-            left.append((known - origin) @ matrix)
-            right.append((asked - origin) @ matrix)
-        return method(_replaced(gallery, left), _replaced(queries, right))
+        labels = [str(name) for name in gallery.syndromes]
+        whitening = fit_whitening(unit(gallery.embeddings), labels)
+        known, asked = whitening.apply(unit(gallery.embeddings)), whitening.apply(unit(queries.embeddings))
+        return method(
+            Photos(known, gallery.syndromes, gallery.patients),
+            Photos(asked, queries.syndromes, queries.patients),
+        )
 
     return run
 
 
-def _replaced(photos: Photos, views: list[Float64]) -> Photos:
-    return Photos(np.stack(views, axis=1), photos.syndromes, photos.patients)
+METHODS: dict[str, Method] = {
+    "nearest image": nearest_image,
+    "centroids": nearest_centroid,
+    "whitened, nearest image": whitened(nearest_image),
+    "whitened, centroids": whitened(nearest_centroid),
+}
 
 
 def macro_top_k(distances: Float64, gallery: Photos, queries: Photos) -> dict[str, float]:

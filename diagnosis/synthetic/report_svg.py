@@ -1,4 +1,4 @@
-"""Line charts as inline SVG text, so that a page with curves needs no plotting library and no picture files."""
+"""Line charts as inline SVG text: a page with curves needs no plotting library and no picture files."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ import numpy as np
 from diagnosis.phenotype.embed.backbone import Backbone
 from diagnosis.phenotype.types import FloatArray
 from diagnosis.synthetic.evaluation import (
-    Method,
     Photos,
     macro_top_k,
     nearest_centroid,
@@ -20,11 +19,7 @@ from diagnosis.synthetic.training_data import FaceSet
 from diagnosis.synthetic.training_loop import EpochReport, embed_faces
 from diagnosis.synthetic.training_losses import NO_SYNDROME
 
-SHRINKAGE = 0.1
-METHODS: dict[str, Method] = {
-    "nearest": nearest_image,
-    "whitened_centroids": whitened(nearest_centroid, SHRINKAGE),
-}
+METHODS = {"nearest": nearest_image, "whitened_centroids": whitened(nearest_centroid)}
 
 
 def validator(faces: FaceSet) -> Callable[[Backbone], EpochReport]:

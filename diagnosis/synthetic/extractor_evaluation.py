@@ -1,0 +1,192 @@
+"""The default extractor against a generic recogniser, on the recipe that was committed before training.
+
+Both see the same aligned crops and the same four views; both are compared by the same methods on the same
+splits. No syndrome, person or seed of the cohort occurs in training, validation or calibration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from diagnosis.phenotype.embed.ensemble import Ensemble
+from diagnosis.phenotype.embed.views import ALL_VIEWS, view_batch
+from diagnosis.phenotype.ranking.metrics import TOP_K, macro_interval
+from diagnosis.phenotype.types import PixelArray
+from diagnosis.synthetic.cohort_faces import CohortFaces
+from diagnosis.synthetic.evaluation import METHODS, Floats, Photos, macro_top_k, query_ranks, unit
+from diagnosis.synthetic.manifest import Cohort, CohortPerson
+from diagnosis.synthetic.recipes import RARE_SPLITS
+from diagnosis.synthetic.splits import frequent_split, rare_split
+
+Embed = Callable[[PixelArray], Floats]  # (n, 112, 112, 3) uint8 → (n, m, d) unit rows
+Indices = npt.NDArray[np.int64]
+DRAWS = 300
+HEADLINE = "F/F"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of the gallery's and the test's photos among a cohort's faces."""
+
+    gallery: Indices
+    test: Indices
+
+
+def embed_with(ensemble: Ensemble) -> Embed:
+    """The pipeline's own embedding: (n, 112, 112, 3) uint8 → (n, m, 512) float32 unit rows."""
+
+    def embed(pixels: PixelArray) -> Floats:
+        return np.stack([found.rows for found in ensemble.embed(pixels)])
+
+    return embed
+
+
+def embed_with_network(network: nn.Module) -> Embed:
+    """Any network on the same four views: (n, 112, 112, 3) uint8 → (n, 4, d) unit rows."""
+
+    def embed(pixels: PixelArray) -> Floats:
+        rows = []
+        with torch.inference_mode():
+            for start in range(0, len(pixels), 16):
+                faces = pixels[start : start + 16]
+                answers = network(view_batch(faces, ALL_VIEWS)).numpy()  # (b·4, d), views of a face adjacent
+                rows.append(answers.reshape(len(faces), len(ALL_VIEWS), -1))
+        return unit(np.concatenate(rows))
+
+    return embed
+
+
+class CohortPhotos:
+    """A cohort's found faces with their people: turns lists of people into rows."""
+
+    def __init__(self, cohort: Cohort, faces: CohortFaces) -> None:
+        places = faces.places()
+        self.rows_of = {
+            person.number: [places[photo.image_id] for photo in person.photos if photo.image_id in places]
+            for person in cohort.people
+        }
+        self.syndromes = np.full(len(faces.pixels), -1, dtype=np.int64)
+        self.patients = np.zeros(len(faces.pixels), dtype=np.int64)
+        for person in cohort.people:
+            rows = self.rows_of[person.number]
+            self.patients[rows] = person.number
+            if person.syndrome is not None:
+                self.syndromes[rows] = int(person.syndrome.removeprefix("SYN:"))
+
+    def rows(self, people: Sequence[CohortPerson]) -> Indices:
+        """Rows of all found photos of these people."""
+        return np.array([row for person in people for row in self.rows_of[person.number]], dtype=np.int64)
+
+    def with_embeddings(self, embeddings: Floats) -> Photos:
+        """All photos, embedded."""
+        return Photos(embeddings, self.syndromes, self.patients)
+
+
+def cohort_splits(cohort: Cohort, photos: CohortPhotos) -> dict[str, list[Split]]:
+    """GestaltMatcher's four settings; those with rare syndromes have ten splits, to be averaged."""
+    gallery, test = (photos.rows(people) for people in frequent_split(cohort))
+    rare = [tuple(photos.rows(people) for people in rare_split(cohort, n)) for n in range(RARE_SPLITS)]
+    both = [np.concatenate([gallery, rare_gallery]) for rare_gallery, _ in rare]
+    return {
+        "F/F": [Split(gallery, test)],
+        "R/R": [Split(rare_gallery, rare_test) for rare_gallery, rare_test in rare],
+        "F/(F+R)": [Split(joint, test) for joint in both],
+        "R/(F+R)": [Split(joint, rare_test) for joint, (_, rare_test) in zip(both, rare, strict=True)],
+    }
+
+
+def accuracy_table(photos: Photos, splits: dict[str, list[Split]]) -> dict[str, dict[str, dict[str, float]]]:
+    """setting → method → macro per cent at each k, averaged over the setting's splits."""
+    return {
+        setting: {name: _mean_over(photos, parts, name) for name in METHODS}
+        for setting, parts in splits.items()
+    }
+
+
+def _mean_over(photos: Photos, parts: Sequence[Split], method: str) -> dict[str, float]:
+    found = []
+    for split in parts:
+        gallery, queries = photos.part(split.gallery), photos.part(split.test)
+        found.append(macro_top_k(METHODS[method](gallery, queries), gallery, queries))
+    return {key: float(np.mean([one[key] for one in found])) for key in found[0]}
+
+
+def headline_intervals(photos: Photos, split: Split) -> dict[str, dict[str, Any]]:
+    """method → k → macro share with its 95 % bootstrap interval over patients."""
+    gallery, queries = photos.part(split.gallery), photos.part(split.test)
+    patients = [str(patient) for patient in queries.patients]
+    table: dict[str, dict[str, Any]] = {}
+    for name, method in METHODS.items():
+        ranks, truth = query_ranks(method(gallery, queries), gallery, queries)
+        table[name] = {
+            f"top{k}": macro_interval(ranks, truth, patients, k, draws=DRAWS).as_dict() for k in TOP_K
+        }
+    return table
+
+
+def judge_targets(
+    default: dict[str, dict[str, float]], generic: dict[str, dict[str, float]]
+) -> list[dict[str, Any]]:
+    """The targets set before training, for one setting: what was wanted, what was measured, whether met."""
+    nearest = default["nearest image"]["top1"], generic["nearest image"]["top1"]
+    targets = [_target("nearest image, top-1, ratio to generic", nearest[0] / nearest[1], at_least=2.0)]
+    ours, theirs = best_method(default), best_method(generic)
+    for reading, method in (("nearest image", "nearest image"), ("best method", theirs)):
+        for k in (1, 5, 10):
+            error = 100 - default[ours][f"top{k}"], 100 - generic[method][f"top{k}"]
+            name = f"error of {ours}, top-{k}, share of generic's {reading} ({method})"
+            targets.append(_target(name, error[0] / error[1] if error[1] else float("inf"), at_most=2 / 3))
+    return targets
+
+
+def best_method(table: dict[str, dict[str, float]]) -> str:
+    """The method with the highest macro top-1."""
+    return max(table, key=lambda name: table[name]["top1"])
+
+
+def _target(
+    name: str, value: float, *, at_least: float | None = None, at_most: float | None = None
+) -> dict[str, Any]:
+    met = (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
+    wanted = f"at least {at_least:.3g}" if at_least is not None else f"at most {at_most:.3g}"
+    return {"target": name, "wanted": wanted, "measured": value, "met": met}
+
+
+def evaluate_extractors(
+    cohort: Cohort, faces: CohortFaces, embedders: dict[str, Embed]
+) -> tuple[dict[str, Any], dict[str, Photos]]:
+    """All tables for "default" and, where given, "generic"; and the embedded photos by extractor."""
+    people = CohortPhotos(cohort, faces)
+    splits = cohort_splits(cohort, people)
+    embedded = {name: people.with_embeddings(embed(faces.pixels)) for name, embed in embedders.items()}
+    tables = {name: accuracy_table(photos, splits) for name, photos in embedded.items()}
+    result: dict[str, Any] = {
+        "cohort": {"name": cohort.name, "seed": cohort.seed, "made_with": cohort.made_with} | faces.summary(),
+        "splits": {name: _split_sizes(people, parts[0]) for name, parts in splits.items()},
+        "accuracy": tables,
+        "intervals": {
+            name: headline_intervals(photos, splits[HEADLINE][0]) for name, photos in embedded.items()
+        },
+    }
+    if "generic" in tables:
+        pairs = {name: (tables["default"][name], tables["generic"][name]) for name in splits}
+        result["targets"] = {name: judge_targets(*pair) for name, pair in pairs.items()}
+    return result, embedded
+
+
+def _split_sizes(people: CohortPhotos, split: Split) -> dict[str, int]:
+    return {
+        "gallery_photos": len(split.gallery),
+        "test_photos": len(split.test),
+        "syndromes": len(np.unique(people.syndromes[split.gallery])),
+        "tested_syndromes": len(np.unique(people.syndromes[split.test])),
+    }
+
+
