@@ -48,7 +48,7 @@ def _append(lines: Iterable[dict[str, Any]]) -> None:
     journal_file().parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(journal_file(), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     with os.fdopen(descriptor, "a", encoding="utf-8") as stream:
-        stream.write(text)
+        stream.write("\n" + text)  # a line that a crash cut off must not swallow the next one
         stream.flush()
         os.fsync(stream.fileno())
 
@@ -72,16 +72,13 @@ def chosen_append(chosen: Chosen) -> None:
 
 
 def _lines(kind: str) -> list[dict[str, Any]]:
-    """Complete lines of one kind. A line cut off by a crash is the last one and is not counted."""
+    """Lines of one kind, oldest first. Empty lines and one cut off by a crash are not JSON and not counted."""
+    found: list[dict[str, Any]] = []
     with contextlib.suppress(FileNotFoundError):
-        text = journal_file().read_text("utf-8")
-        complete = text[: text.rfind("\n") + 1].splitlines()
-        found: list[dict[str, Any]] = []
-        for line in complete:
+        for line in journal_file().read_text("utf-8").splitlines():
             with contextlib.suppress(json.JSONDecodeError):
                 found.append(json.loads(line))
-        return [line for line in found if line.get("kind") == kind]
-    return []
+    return [line for line in found if line.get("kind") == kind]
 
 
 def erased_lines() -> list[Erased]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from django.core.cache import cache
-from django.utils import timezone
+from django.utils import timezone, translation
 
 GIVEN, FAMILY = "Canarigivena", "Canarifamilia"
 PIXELS = np.random.default_rng(7).integers(0, 256, 4096, np.uint8).tobytes()
@@ -24,9 +24,12 @@ def marks() -> Any:
 
 
 @pytest.fixture(autouse=True)
-def empty_cache() -> None:
-    """Limits of one test must not count in the next."""
+def clean_process() -> Iterator[None]:
+    """Limits and the language of one test must not reach the next."""
     cache.clear()
+    translation.activate("en")
+    yield
+    translation.activate("en")
 
 
 @pytest.fixture

@@ -1,0 +1,224 @@
+"""Backup holds no key; restore brings back everything but what was erased or taken back since."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.sessions.models import Session
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.utils import timezone
+
+from diagnosis import vault
+from diagnosis.errors import Unreadable
+from diagnosis.models import AuditEvent, Consent, Embedding, Patient, Photo
+from diagnosis.selectors import consent_now, for_analysis
+from diagnosis.services import consent, people
+from diagnosis.services.audit import chain_fault
+from diagnosis.services.backup import BackupError, backup_restore, backup_write, blob_names
+from diagnosis.services.journal import journal_file
+from diagnosis.services.replay import erasures_replay
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif("connection.vendor != 'sqlite'", reason="pg_dump is tested with the production backend"),
+]
+ALL = {"analysis", "gallery", "training", "comparison", "matching"}
+
+
+@pytest.fixture
+def photographed(register: Any, agree: Any, full_case: Any) -> Callable[[], Any]:
+    def make() -> Any:
+        patient = register()
+        agree(patient, ALL)
+        full_case(patient)
+        return patient
+
+    return make
+
+
+def content(path: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file())
+
+
+def test_a_round_trip_brings_everything_back(photographed: Any, tmp_path: Path, site_home: Path, clerk: Any) -> None:
+    patient = photographed()
+    before = people.patient_identity(user=clerk, patient=patient)
+    photos = {p.pk: vault.blob_read(p.key, p.original, purpose="original") for p in Photo.objects.all()}
+    manifest = backup_write(target=tmp_path / "b")
+    shutil.rmtree(site_home / "files")
+    Photo.objects.all().delete()
+    Patient.objects.filter(pk=patient.pk).update(ancestry="changed since")
+    report = backup_restore(source=tmp_path / "b", replace=True)
+    assert report.files == 4 and report.erasures == 0 and report.narrowed == 0
+    patient = Patient.objects.get(pk=patient.pk)
+    assert people.patient_identity(user=clerk, patient=patient) == before and patient.ancestry == ""
+    assert {p.pk: vault.blob_read(p.key, p.original, purpose="original") for p in Photo.objects.all()} == photos
+    assert chain_fault() is None and AuditEvent.objects.order_by("-id")[0].action == "backup.restored"
+    assert manifest["erased"] == [] and connection.cursor().execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+
+
+@pytest.mark.parametrize("name", ["folder", "one.tar"])
+def test_withdrawn_after_the_backup_stays_unreadable(
+    name: str, photographed: Any, tmp_path: Path, clerk: Any, marks: Any
+) -> None:
+    patient, other = photographed(), photographed()
+    keys = [patient.key, *Photo.objects.filter(patient=patient).values_list("key", flat=True)]
+    sealed = bytes(Embedding.objects.filter(photo__patient=patient)[0].sealed)
+    target = tmp_path / "backups" / name
+    backup_write(target=target)
+    consent.consent_withdraw(user=None, patient=patient, signer="self")
+    report = backup_restore(source=target, replace=True)
+    assert report.erasures >= 1
+    patient = Patient.objects.get(pk=patient.pk)
+    assert (patient.state, patient.sealed_identity) == ("withdrawn", None)
+    assert consent_now(patient).kind == "withdrawn"
+    assert not Photo.objects.filter(patient=patient).exists() and not any(vault.has_key(key) for key in keys)
+    assert len(list(blob_names())) == 4 and for_analysis().filter(patient=other).count() == 2
+    with pytest.raises(Unreadable):
+        vault.unseal(keys[1], sealed, purpose="embedding")  # as it lies in the backup: no key opens it
+    assert erasures_replay() == 0 and chain_fault() is None
+    assert people.patient_identity(user=clerk, patient=Patient.objects.get(pk=other.pk))["given_name"] == marks.given
+
+
+def test_withdrawal_before_anybody_restored_survives_a_lost_database(photographed: Any, tmp_path: Path) -> None:
+    """Today's database is gone too: the journal beside the keys still knows."""
+    patient = photographed()
+    backup_write(target=tmp_path / "b")
+    consent.consent_withdraw(user=None, patient=patient, signer="self")
+    call_command("flush", interactive=False, verbosity=0)
+    backup_restore(source=tmp_path / "b")
+    patient = Patient.objects.get(pk=patient.pk)
+    assert patient.state == "withdrawn" and not Photo.objects.exists() and not list(blob_names())
+
+
+def test_an_old_key_folder_does_not_help(photographed: Any, tmp_path: Path, site_home: Path) -> None:
+    patient = photographed()
+    keys = [patient.key, *Photo.objects.values_list("key", flat=True)]
+    shutil.copytree(site_home / "keys" / "data", tmp_path / "old keys")
+    backup_write(target=tmp_path / "b")
+    consent.consent_withdraw(user=None, patient=patient, signer="self")
+    shutil.copytree(tmp_path / "old keys", site_home / "keys" / "data", dirs_exist_ok=True)
+    assert all(vault.has_key(key) for key in keys)
+    backup_restore(source=tmp_path / "b", replace=True)
+    assert not any(vault.has_key(key) for key in keys) and not Photo.objects.exists()
+
+
+def test_choices_taken_back_since_stay_taken_back(photographed: Any, tmp_path: Path, agree: Any) -> None:
+    narrowed, widened = photographed(), photographed()
+    consent.consent_narrow(user=None, patient=widened, tier="matching")
+    backup_write(target=tmp_path / "b")
+    consent.consent_narrow(user=None, patient=narrowed, tier="training")
+    agree(widened, ALL)
+    report = backup_restore(source=tmp_path / "b", replace=True)
+    assert report.narrowed == 1
+    assert consent.tiers_of(consent_now(narrowed)) == ALL - {"training"}
+    assert consent.tiers_of(consent_now(widened)) == ALL - {"matching"}, "a restore never widens"
+
+
+def test_neither_keys_nor_names_nor_sessions_are_in_it(
+    photographed: Any, tmp_path: Path, site_home: Path, marks: Any, client: Any, clerk: Any
+) -> None:
+    photographed()
+    client.force_login(clerk)
+    session = Session.objects.get().session_key
+    backup_write(target=tmp_path / "b")
+    data = content(tmp_path / "b")
+    keys = [path.read_bytes() for path in (site_home / "keys").rglob("*") if path.is_file() and path.name != "erasures.log"]
+    assert len(keys) >= 4 and not any(key in data for key in keys)
+    for plain in (marks.given.encode(), marks.family.encode(), marks.pixels[:64], marks.floats[:64]):
+        assert plain not in data
+    assert session.encode() not in data and Session.objects.exists()
+    assert not any("keys" in name for name in json.loads((tmp_path / "b/manifest.json").read_text())["files"])
+
+
+def damaged(folder: Path) -> None:
+    blob = next(path for path in (folder / "files").rglob("*") if path.is_file())
+    blob.write_bytes(blob.read_bytes()[:-1] + b"x")
+
+
+def incomplete(folder: Path) -> None:
+    (folder / "database.sqlite3").unlink()
+
+
+def smuggled(folder: Path) -> None:
+    (folder / "files" / "extra").write_bytes(b"x")
+
+
+def unnamed(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+
+
+def changed(**facts: Any) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / "manifest.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+
+    return change
+
+
+FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "damaged": (damaged, "does not match its sha256"),
+    "incomplete": (incomplete, "is missing"),
+    "smuggled": (smuggled, "does not belong"),
+    "no manifest": (unnamed, "not a backup"),
+    "another site": (changed(site="elsewhere"), "elsewhere"),
+    "another version": (changed(version=99), "another version"),
+    "another database": (changed(database="postgresql"), "postgresql"),
+    "from the future": (changed(migrations=["diagnosis.9999_future"]), "newer"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_bad_backup_is_refused_before_anything_changes(name: str, photographed: Any, tmp_path: Path) -> None:
+    photographed()
+    backup_write(target=tmp_path / "b")
+    fault, sentence = FAULTS[name]
+    fault(tmp_path / "b")
+    before = (Consent.objects.count(), AuditEvent.objects.count(), sorted(blob_names()))
+    with pytest.raises(BackupError, match=sentence):
+        backup_restore(source=tmp_path / "b", replace=True)
+    assert (Consent.objects.count(), AuditEvent.objects.count(), sorted(blob_names())) == before
+
+
+def test_tar_with_a_path_outside_is_refused(tmp_path: Path, db: None) -> None:
+    (tmp_path / "evil").write_text("x")
+    with tarfile.open(tmp_path / "b.tar", "w") as archive:
+        archive.add(tmp_path / "evil", arcname="../../evil")
+    with pytest.raises(BackupError, match="cannot be unpacked"):
+        backup_restore(source=tmp_path / "b.tar")
+
+
+def test_commands_speak_in_sentences(photographed: Any, tmp_path: Path, capsys: Any) -> None:
+    photographed()
+    call_command("backup", str(tmp_path / "b.tar"))
+    assert (tmp_path / "b.tar").stat().st_mode & 0o077 == 0
+    with pytest.raises(CommandError, match="exists already"):
+        call_command("backup", str(tmp_path / "b.tar"))
+    with pytest.raises(CommandError, match="--replace"):
+        call_command("restore", str(tmp_path / "b.tar"))
+    with pytest.raises(CommandError, match="does not exist"):
+        call_command("restore", str(tmp_path / "c.tar"))
+    call_command("restore", str(tmp_path / "b.tar"), "--replace")
+    assert "Restored" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+
+
+def test_the_journal_survives_a_line_cut_off_by_a_crash(photographed: Any) -> None:
+    patient = photographed()
+    consent.consent_withdraw(user=None, patient=patient, signer="self")
+    whole = journal_file().read_bytes()
+    from diagnosis.services.journal import Chosen, chosen_append, chosen_last, erased_lines
+
+    known = erased_lines()
+    journal_file().write_bytes(whole + b'{"kind": "erased", "key": "12')
+    assert erased_lines() == known and len(known) == 3
+    chosen_append(Chosen(patient.key, frozenset({"analysis"}), timezone.now()))
+    assert erased_lines() == known and chosen_last()[patient.key].tiers == {"analysis"}
+    assert journal_file().stat().st_mode & 0o077 == 0
