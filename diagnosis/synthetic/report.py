@@ -84,7 +84,8 @@ def _accuracy(evaluation: Json) -> list[str]:
         "## Accuracy on held-out patients",
         f"Recipe `{cohort['name']}` (seed {cohort['seed']}), committed before training. "
         f"{cohort['aligned']} of {cohort['photos']} photos were detected, aligned and accepted by the "
-        f"pipeline (refused: {refused}). Macro accuracy in per cent; F: frequent syndromes, R: rare ones, ten splits averaged.",
+        f"pipeline (refused: {refused}). Macro accuracy in per cent; F: frequent syndromes, R: rare ones, "
+        "ten splits averaged.",
     ]
     for setting, sizes in evaluation["splits"].items():
         parts.append(
@@ -133,8 +134,8 @@ def _unaffected(evaluation: Json, facts: Json) -> list[str]:
     return [
         "## Unaffected against affected",
         f"{found['affected']} affected and {found['unaffected']} unaffected people of the evaluation cohort, "
-        f"one photo each. AUROC of the calibrated score {_value(found['auroc'])}; of the nearest distance alone "
-        f"{_value(found['auroc_of_nearest_distance_alone'])}. Goal: 0.90.",
+        f"one photo each. AUROC of the calibrated score {_value(found['auroc'])}; of the nearest distance "
+        f"alone {_value(found['auroc_of_nearest_distance_alone'])}. Goal: 0.90.",
         f'At the threshold for "confident match" (set on the calibration cohort for 90 % specificity): '
         f"sensitivity {_share(found['sensitivity'])} %, specificity {_share(found['specificity'])} %. On the "
         f"calibration cohort itself, cross-fitted: AUROC {_value(facts['area'])}.",

@@ -51,7 +51,7 @@ ORIGIN = "Trained by this project on synthetic people that it rendered itself; n
 SELF_TEST_FACES = 2
 SELF_TEST_NUMBERS = 16
 
-DEFAULT_COURSE = (6_000, 8_000, 10_000, 12_000, 14_000, 16_000, 18_000, *(20_000,) * 6)
+DEFAULT_COURSE = (6_000, 8_000, 10_000, 12_000, 14_000, 16_000, 18_000, 20_000, 20_000, 20_000, 20_000)
 
 Say = Callable[[str], None]
 
