@@ -33,6 +33,7 @@ class WhoForm(forms.Form):
     )
 
     def __init__(self, *args: Any, signers: list[str], **kwargs: Any) -> None:
+        kwargs.setdefault("use_required_attribute", False)  # our own sentence instead of the browser's
         super().__init__(*args, **kwargs)
         self.fields["answer"].choices = [(signer, WHO_LABELS[signer]) for signer in signers]  # type: ignore[attr-defined]
 
@@ -45,6 +46,7 @@ class QuestionForm(forms.Form):
     )
 
     def __init__(self, *args: Any, page: dict[str, Any], **kwargs: Any) -> None:
+        kwargs.setdefault("use_required_attribute", False)
         super().__init__(*args, **kwargs)
         self.fields["answer"].choices = [("yes", page["yes"]), ("no", page["no"])]  # type: ignore[attr-defined]
 

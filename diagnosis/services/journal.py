@@ -72,7 +72,7 @@ def chosen_append(chosen: Chosen) -> None:
 
 
 def _lines(kind: str) -> list[dict[str, Any]]:
-    """Lines of one kind, oldest first. Empty lines and one cut off by a crash are not JSON and not counted."""
+    """Lines of one kind, oldest first. Empty lines, and one cut off by a crash, are not JSON: left out."""
     found: list[dict[str, Any]] = []
     with contextlib.suppress(FileNotFoundError):
         for line in journal_file().read_text("utf-8").splitlines():
