@@ -24,7 +24,7 @@ class CatalogueEntry:
 
 
 def catalogue_load(*, entries: Iterable[CatalogueEntry] | None = None) -> int:
-    """Add or complete the entries (by default those of the shipped synthetic cohort); returns how many are new.
+    """Add or complete the entries (by default those of the shipped cohort); returns how many are new.
 
     Run again it changes nothing. A name that changed upstream is taken over; identifiers never change.
     """

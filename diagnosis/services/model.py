@@ -23,6 +23,8 @@ from diagnosis.services.audit import audit
 from diagnosis.services.photo import patient_hold
 from diagnosis.services.transitions import move
 
+SHIPPED_NAME = "GestaltWeb compact"
+
 
 @dataclass(frozen=True)
 class MemberFile:
@@ -80,6 +82,34 @@ def extractor_install(
     return extractor
 
 
+def extractor_install_shipped() -> Extractor:
+    """Install the extractor that comes with the project, calibrated; adopt it where there is none yet.
+
+    Run again it changes nothing, except that a newer calibration of the same weights is taken over. Raises
+    NotReady where the project's files hold none.
+    """
+    from diagnosis.phenotype.embed.default import shipped_extractor
+
+    try:
+        shipped = shipped_extractor()
+        measured = shipped.calibration()
+    except (PhenotypeError, OSError) as refused:
+        raise NotReady(f"The shipped model cannot be used: {refused}") from None
+    found = Extractor.objects.filter(sha256=shipped.spec.sha256).first()
+    if found is None:
+        found = extractor_install(
+            user=None, name=SHIPPED_NAME, flip=True, grey=True, synthetic=bool(shipped.card["synthetic"]),
+            members=[MemberFile("compact", shipped.weights, sha256=str(shipped.card["sha256"]))],
+            origin=str(shipped.card["origin"]), licence=str(shipped.card["licence"]),
+            facts={"card": shipped.card}, calibration=measured,
+        )  # fmt: skip
+    elif _calibration_file(measured)[0] != found.calibration:
+        extractor_calibrate(user=None, extractor=found, calibration=measured)
+    if not Extractor.objects.filter(state="adopted").exists():
+        extractor_adopt(user=None, extractor=found)
+    return found
+
+
 def _members_stored(members: Sequence[MemberFile]) -> tuple[list[ExtractorMember], list[dict[str, Any]]]:
     """Member rows (without their extractor) and the facts of their files, which now lie in models/."""
     from diagnosis.phenotype.embed.install import convert_weights
@@ -114,15 +144,21 @@ def _ensemble_sha256(extractor: Extractor, rows: list[ExtractorMember]) -> str:
 
 def _calibration_stored(extractor: Extractor, calibration: Calibration) -> None:
     """Write the arrays beside the weights and name them in the (unsaved) extractor."""
-    from safetensors.numpy import save
-
     if calibration.model_sha256 != extractor.sha256:
         raise InvalidInput("The calibration belongs to another model. Calibrate this one.")
+    name, data, facts = _calibration_file(calibration)
+    extractor.calibration = name
+    extractor.facts = extractor.facts | {"calibration": facts}
+    vault.write_private(engine.calibration_path(name), data)
+
+
+def _calibration_file(calibration: Calibration) -> tuple[str, bytes, dict[str, Any]]:
+    """(sha256, bytes of the arrays' file, facts as JSON)."""
+    from safetensors.numpy import save
+
     arrays, facts = calibration.to_arrays()
     data = save(dict(arrays))
-    extractor.calibration = hashlib.sha256(data).hexdigest()
-    extractor.facts = extractor.facts | {"calibration": facts}
-    vault.write_private(engine.calibration_path(extractor.calibration), data)
+    return hashlib.sha256(data).hexdigest(), data, facts
 
 
 def extractor_calibrate(*, user: User | None, extractor: Extractor, calibration: Calibration) -> Extractor:
