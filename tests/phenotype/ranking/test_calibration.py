@@ -278,3 +278,24 @@ def test_damaged_facts_are_refused(change: dict) -> None:
     arrays, facts = calibration().to_arrays()
     with pytest.raises(CalibrationError):
         Calibration.from_arrays(arrays, facts | change, model_sha256=cases.MODEL)
+
+
+def test_regression_does_not_trust_a_discriminant_that_only_knows_its_own_people() -> None:
+    for seed in range(3):
+        reference = match_reference(seed, 26, 0.0, size=64)
+        # On the people it was fitted on, the discriminant separates noise; on others it does not.
+        own = match.fit_contrast(reference.rows, reference.affected).features(reference.rows)[:, 0]
+        assert own[reference.affected].mean() - own[~reference.affected].mean() > 2 * own.std() * 0.5
+        assert abs(match.fit_matcher(reference, seed=seed).logistic.weights[3]) < 1.0
+
+
+def test_figures_are_not_those_of_the_people_the_cutoffs_were_fitted_on() -> None:
+    apart = 0
+    for seed in range(6):
+        rows = held_out_rows(seed, 60, 3.0)
+        high = bands.fit_bands(rows, seed=seed).figures[0]
+        if high.cutoff != bands.NOT_AWARDED:
+            own = rows.correct[rows.distances <= high.cutoff].mean()
+            assert own >= 0.5  # the rule, on the people it was applied to
+            apart += high.precision.value != own
+    assert apart >= 3

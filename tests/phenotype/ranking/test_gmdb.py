@@ -323,3 +323,23 @@ def test_a_true_syndrome_without_gallery_image_is_a_miss(tmp_path: Path) -> None
     gmdb_files.write_split(tmp_path / "gmdb_frequent_test_images_v9.9.9.csv", [SplitRow("3", "77", "p3")])
     result = gmdb.evaluate(path, tmp_path, "9.9.9")
     assert result["F/F"]["top30"] == result["F/F"]["micro"]["top30"] == 0.0
+
+
+def test_ties_go_by_label_wherever_images_stand() -> None:
+    rng = np.random.default_rng(4)
+    faces = cases.random_rows(rng, 8, 12)
+    face_of = rng.integers(0, 8, 203)
+    labels = [f"{label}" for label in rng.permutation(203)]
+    queries = cases.random_rows(rng, 70, 12)
+    gallery = tuple(SplitRow(f"g{index}", label) for index, label in enumerate(labels))
+    truth = [int(place) for place in rng.integers(0, 203, 70)]
+    test = tuple(SplitRow(f"t{index}", labels[place]) for index, place in enumerate(truth))
+    rows = np.concatenate([faces[face_of], queries])
+    ids = tuple(row.image_id for row in (*gallery, *test))
+    encodings = gmdb_files.Encodings(ids, (Variant("a", "0", "0"),) * 12, rows)
+    scenarios = list(gmdb._scenarios(encodings, gmdb.Splits(gallery, test, gallery, test)))
+    found = gmdb._ranks(rows, scenarios[:1])[0]
+    for query, place, rank in zip(queries, truth, found.tolist(), strict=True):
+        far = [float(np.mean(1 - np.sum(query.astype(np.float64) * face, axis=1))) for face in faces]
+        order = sorted(range(203), key=lambda index: (far[face_of[index]], labels[index]))
+        assert rank == order.index(place) + 1
