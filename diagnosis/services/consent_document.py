@@ -117,7 +117,7 @@ def _facts(consent: Consent, signed: dict[str, str]) -> Table:
 def _table(rows: list[tuple[str, str]]) -> Table:
     cells = [[_p(name, TEXT), _p(value, ANSWER)] for name, value in rows]
     line = colors.HexColor("#dbe1e7")
-    return Table(cells, colWidths=[42 * mm, 124 * mm], style=[
+    return Table(cells, colWidths=[40 * mm, 121 * mm], hAlign="LEFT", style=[
         ("LINEBELOW", (0, 0), (-1, -1), 0.5, line), ("VALIGN", (0, 0), (-1, -1), "TOP"),
         ("LEFTPADDING", (0, 0), (-1, -1), 0), ("TOPPADDING", (0, 0), (-1, -1), 2),
     ])  # fmt: skip
@@ -134,7 +134,7 @@ def _page(page: dict[str, Any], consent: Consent) -> list[Any]:
     parts += [_p(point, POINT, bulletText="•") for point in page.get("points", ())]
     parts += [_p(paragraph) for paragraph in page.get("paragraphs", ())]
     if "question" in page:
-        parts += [_p(page["if_no"]), _p(f"→ {_answer(page, consent)}", ANSWER)]
+        parts += [_p(_("If you say no:") + " " + page["if_no"]), _p(f"→ {_answer(page, consent)}", ANSWER)]
     return [KeepTogether(parts)]
 
 
@@ -171,7 +171,7 @@ def _ledger_box(consent: Consent, ledger_url: str) -> KeepTogether:
         ),
         _p(ledger_url, SMALL),
     ]  # fmt: skip
-    box = Table([[_qr(f"{ledger_url}#{code}"), words]], colWidths=[QR_SIDE + 4 * mm, 124 * mm])
+    box = Table([[_qr(f"{ledger_url}#{code}"), words]], colWidths=[QR_SIDE + 6 * mm, 117 * mm], hAlign="LEFT")
     return KeepTogether([Spacer(1, 4 * mm), box])
 
 

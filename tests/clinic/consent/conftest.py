@@ -77,7 +77,9 @@ def agree(clerk: Any) -> Callable[..., Any]:
 def extractor(db: None) -> Any:
     from diagnosis.models import Extractor
 
-    return Extractor.objects.create(name="marked", sha256="e" * 64, origin="test", licence="test", state="adopted")
+    return Extractor.objects.create(
+        name="marked", sha256="e" * 64, origin="test", licence="test", state="adopted"
+    )
 
 
 @pytest.fixture
@@ -129,12 +131,18 @@ def full_case(make_photo: Any, diagnose: Any, extractor: Any, clerk: Any) -> Cal
             number=1, defaults={"extractor": extractor, "sha256": "g" * 64, "photos": 2, "patients": 1,
                                 "syndromes": 1},
         )  # fmt: skip
-        result = {"syndromes": [{"rank": 1, "id": "SYN:1", "photos": [photos[0].pk]}], "genes": [], "patients": []}
+        result = {
+            "syndromes": [{"rank": 1, "id": "SYN:1", "photos": [photos[0].pk]}],
+            "genes": [],
+            "patients": [],
+        }
         ranking = RankingRecord.objects.create(
             case=case, photos=[photo.pk for photo in photos], extractor=extractor, gallery=gallery,
             consent=consent_now(patient), result=result, match="none",
         )  # fmt: skip
-        Verdict.objects.create(case=case, ranking=ranking, syndrome=diagnosis.syndrome, answer="agree", user=clerk)
+        Verdict.objects.create(
+            case=case, ranking=ranking, syndrome=diagnosis.syndrome, answer="agree", user=clerk
+        )
         Differential.objects.create(case=case, text="my own idea", user=clerk)
         Job.objects.create(kind="rank_case", subject=case.pk, key=f"rank_case:{case.pk}")
         return case

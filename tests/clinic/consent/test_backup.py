@@ -27,7 +27,9 @@ from diagnosis.services.replay import erasures_replay
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif("connection.vendor != 'sqlite'", reason="pg_dump is tested with the production backend"),
+    pytest.mark.skipif(
+        "connection.vendor != 'sqlite'", reason="pg_dump is tested with the production backend"
+    ),
 ]
 ALL = {"analysis", "gallery", "training", "comparison", "matching"}
 
@@ -47,7 +49,9 @@ def content(path: Path) -> bytes:
     return b"".join(file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file())
 
 
-def test_a_round_trip_brings_everything_back(photographed: Any, tmp_path: Path, site_home: Path, clerk: Any) -> None:
+def test_a_round_trip_brings_everything_back(
+    photographed: Any, tmp_path: Path, site_home: Path, clerk: Any
+) -> None:
     patient = photographed()
     before = people.patient_identity(user=clerk, patient=patient)
     photos = {p.pk: vault.blob_read(p.key, p.original, purpose="original") for p in Photo.objects.all()}
@@ -59,9 +63,13 @@ def test_a_round_trip_brings_everything_back(photographed: Any, tmp_path: Path, 
     assert report.files == 4 and report.erasures == 0 and report.narrowed == 0
     patient = Patient.objects.get(pk=patient.pk)
     assert people.patient_identity(user=clerk, patient=patient) == before and patient.ancestry == ""
-    assert {p.pk: vault.blob_read(p.key, p.original, purpose="original") for p in Photo.objects.all()} == photos
+    assert {
+        p.pk: vault.blob_read(p.key, p.original, purpose="original") for p in Photo.objects.all()
+    } == photos
     assert chain_fault() is None and AuditEvent.objects.order_by("-id")[0].action == "backup.restored"
-    assert manifest["erased"] == [] and connection.cursor().execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    assert (
+        manifest["erased"] == [] and connection.cursor().execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    )
 
 
 @pytest.mark.parametrize("name", ["folder", "one.tar"])
@@ -84,10 +92,15 @@ def test_withdrawn_after_the_backup_stays_unreadable(
     with pytest.raises(Unreadable):
         vault.unseal(keys[1], sealed, purpose="embedding")  # as it lies in the backup: no key opens it
     assert erasures_replay() == 0 and chain_fault() is None
-    assert people.patient_identity(user=clerk, patient=Patient.objects.get(pk=other.pk))["given_name"] == marks.given
+    assert (
+        people.patient_identity(user=clerk, patient=Patient.objects.get(pk=other.pk))["given_name"]
+        == marks.given
+    )
 
 
-def test_withdrawal_before_anybody_restored_survives_a_lost_database(photographed: Any, tmp_path: Path) -> None:
+def test_withdrawal_before_anybody_restored_survives_a_lost_database(
+    photographed: Any, tmp_path: Path
+) -> None:
     """Today's database is gone too: the journal beside the keys still knows."""
     patient = photographed()
     backup_write(target=tmp_path / "b")
@@ -130,7 +143,11 @@ def test_neither_keys_nor_names_nor_sessions_are_in_it(
     session = Session.objects.get().session_key
     backup_write(target=tmp_path / "b")
     data = content(tmp_path / "b")
-    keys = [path.read_bytes() for path in (site_home / "keys").rglob("*") if path.is_file() and path.name != "erasures.log"]
+    keys = [
+        path.read_bytes()
+        for path in (site_home / "keys").rglob("*")
+        if path.is_file() and path.name != "erasures.log"
+    ]
     assert len(keys) >= 4 and not any(key in data for key in keys)
     for plain in (marks.given.encode(), marks.family.encode(), marks.pixels[:64], marks.floats[:64]):
         assert plain not in data
@@ -176,7 +193,9 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_bad_backup_is_refused_before_anything_changes(name: str, photographed: Any, tmp_path: Path) -> None:
+def test_a_bad_backup_is_refused_before_anything_changes(
+    name: str, photographed: Any, tmp_path: Path
+) -> None:
     photographed()
     backup_write(target=tmp_path / "b")
     fault, sentence = FAULTS[name]

@@ -25,7 +25,11 @@ def streams_of(pdf: bytes) -> list[bytes]:
     for head, body in re.findall(rb"<<([^>]*(?:>[^>])*?)>>\s*stream\r?\n(.*?)endstream", pdf, re.S):
         body = body.strip()
         if b"ASCII85Decode" in head:
-            body = base64.a85decode(body, adobe=False) if not body.endswith(b"~>") else base64.a85decode(b"<~" + body, adobe=True)
+            body = (
+                base64.a85decode(body, adobe=False)
+                if not body.endswith(b"~>")
+                else base64.a85decode(b"<~" + body, adobe=True)
+            )
         if b"FlateDecode" in head:
             body = zlib.decompress(body)
         found.append(body)
@@ -72,7 +76,9 @@ def page_words(page: bytes, tables: dict[bytes, dict[int, str]]) -> list[str]:
 
 def unescaped(match: re.Match[bytes]) -> bytes:
     mark = match.group(1)
-    return bytes([int(mark, 8)]) if len(mark) == 3 else {b"n": b"\n", b"r": b"\r", b"t": b"\t"}.get(mark, mark)
+    return (
+        bytes([int(mark, 8)]) if len(mark) == 3 else {b"n": b"\n", b"r": b"\r", b"t": b"\t"}.get(mark, mark)
+    )
 
 
 def squeezed(text: str) -> str:
@@ -109,7 +115,14 @@ def test_everything_is_in_it(signed: Any) -> None:
 def test_each_answer_is_the_one_given(signed: Any) -> None:
     text = squeezed(text_of(consent_pdf(user=None, consent=signed, ledger_url=ADDRESS)))
     pages = {page["id"]: page for page in signed.form.text["pages"]}
-    given = {"analysis": "yes", "gallery": "yes", "methods": "no", "training": "no", "comparison": "no", "matching": "no"}
+    given = {
+        "analysis": "yes",
+        "gallery": "yes",
+        "methods": "no",
+        "training": "no",
+        "comparison": "no",
+        "matching": "no",
+    }
     for name, answer in given.items():
         other = "no" if answer == "yes" else "yes"
         assert squeezed("→ " + pages[name][answer]) in text, name
@@ -124,7 +137,9 @@ def test_the_same_row_gives_the_same_bytes(signed: Any) -> None:
 
 def test_markup_in_a_name_is_text(register: Any, agree: Any) -> None:
     row = agree(register(given_name="<b>", family_name="&amp;"), signer_name="<img src='x'/> & Söhne")
-    assert squeezed("<img src='x'/> & Söhne") in squeezed(text_of(consent_pdf(user=None, consent=row, ledger_url=ADDRESS)))
+    assert squeezed("<img src='x'/> & Söhne") in squeezed(
+        text_of(consent_pdf(user=None, consent=row, ledger_url=ADDRESS))
+    )
 
 
 def test_not_after_withdrawal_and_not_for_strangers(signed: Any, make_user: Any, clerk: Any) -> None:

@@ -15,8 +15,21 @@ from django.db import connection
 from diagnosis import vault
 from diagnosis.errors import InvalidInput, Unreadable
 from diagnosis.models import (
-    AuditEvent, Case, Consent, Diagnosis, Differential, Embedding, Erasure, IntakeLink, Job, LedgerEntry,
-    OutboxEvent, Patient, Photo, RankingRecord, Verdict,
+    AuditEvent,
+    Case,
+    Consent,
+    Diagnosis,
+    Differential,
+    Embedding,
+    Erasure,
+    IntakeLink,
+    Job,
+    LedgerEntry,
+    OutboxEvent,
+    Patient,
+    Photo,
+    RankingRecord,
+    Verdict,
 )  # fmt: skip
 from diagnosis.registries import after_erasure
 from diagnosis.services import consent, erasure, people
@@ -182,7 +195,9 @@ def test_a_crash_before_the_commit_changes_nothing(name: str, photographed: Any,
     assert len(list(blob_names())) == 4
 
 
-def test_an_error_while_erasing_is_logged_and_replayed(photographed: Any, monkeypatch: Any, caplog: Any) -> None:
+def test_an_error_while_erasing_is_logged_and_replayed(
+    photographed: Any, monkeypatch: Any, caplog: Any
+) -> None:
     """A full disk must not turn a committed withdrawal into an error page."""
     patient = photographed()
     keys = keys_of(patient)
@@ -206,7 +221,9 @@ def places(home: Path) -> Iterator[tuple[str, bytes]]:
     files = [path for path in home.rglob("*") if path.is_file()]
     if connection.vendor == "sqlite":
         name = str(connection.settings_dict["NAME"])
-        files += [path for path in (Path(name + end) for end in ("", "-wal", "-shm", "-journal")) if path.exists()]
+        files += [
+            path for path in (Path(name + end) for end in ("", "-wal", "-shm", "-journal")) if path.exists()
+        ]
     files += [path for path in Path(tempfile.gettempdir()).glob("gestaltweb*/**/*") if path.is_file()]
     for path in files:
         try:
@@ -233,7 +250,9 @@ def test_canaries_are_never_plain_and_sealed_bytes_are_gone(
     assert before <= open_texts, "in plain before withdrawal"
     if connection.vendor == "sqlite":  # the search does find what is there
         assert any(sealed["identity"] in content for _name, content in places(site_home))
-    assert any(next(v for k, v in sealed.items() if k.startswith("original")) in c for _n, c in places(site_home))
+    assert any(
+        next(v for k, v in sealed.items() if k.startswith("original")) in c for _n, c in places(site_home)
+    )
     withdraw(patient)
     found = [(mark, name) for name, content in places(site_home)
              for mark, data in (plain | sealed).items() if data in content]  # fmt: skip

@@ -75,7 +75,9 @@ def test_choices_follow_from_answers_like_the_slow_twin(answers: tuple[str, ...]
 
 
 def test_nobody_reaches_the_signature_around_a_question() -> None:
-    full = {"who": "self", "about": "read", "photo": "read", "rights": "read"} | dict.fromkeys(flow.QUESTIONS, "yes")
+    full = {"who": "self", "about": "read", "photo": "read", "rights": "read"} | dict.fromkeys(
+        flow.QUESTIONS, "yes"
+    )
     assert flow.may_show("sign", full)
     for page in full:
         missing = {name: answer for name, answer in full.items() if name != page}
@@ -83,7 +85,9 @@ def test_nobody_reaches_the_signature_around_a_question() -> None:
         assert not flow.may_show("review", missing), page
         assert flow.first_open_page(missing) == page
     assert not flow.may_show("sign", full | {"analysis": "no"})
-    assert flow.may_show("sign", {name: a for name, a in full.items() if name != "training"} | {"methods": "no"})
+    assert flow.may_show(
+        "sign", {name: a for name, a in full.items() if name != "training"} | {"methods": "no"}
+    )
 
 
 def test_there_is_always_a_way_back() -> None:

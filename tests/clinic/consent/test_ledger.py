@@ -88,7 +88,9 @@ def test_both_hashes_are_always_computed(opened: Any, adult_born: dt.date, monke
     _patient, code = opened
     counted: list[str] = []
     real = ledger.vault.keyed_hash
-    monkeypatch.setattr(ledger.vault, "keyed_hash", lambda purpose, data: counted.append(purpose) or real(purpose, data))
+    monkeypatch.setattr(
+        ledger.vault, "keyed_hash", lambda purpose, data: counted.append(purpose) or real(purpose, data)
+    )
     work = []
     for entered, born in ((code, dt.date(1990, 1, 1)), ("8888-8888-8888-8888", adult_born)):
         counted.clear()
@@ -108,7 +110,9 @@ def test_wrong_code_and_wrong_date_get_the_same_page(client: Any, opened: Any, a
     assert pages[0] == pages[1] and pages[0][0] == 400
 
 
-def test_reissued_by_staff(opened: Any, clerk: Any, make_user: Any, adult_born: dt.date, register: Any) -> None:
+def test_reissued_by_staff(
+    opened: Any, clerk: Any, make_user: Any, adult_born: dt.date, register: Any
+) -> None:
     patient, old = opened
     new = ledger.code_reissue(user=clerk, patient=patient)
     assert ledger.ledger_open(code=old, date_of_birth=adult_born, place="a") is None

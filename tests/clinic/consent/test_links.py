@@ -117,7 +117,9 @@ def test_birth_dates_cannot_be_tried_out(link: tuple[Any, str], adult_born: dt.d
     with time_machine.travel("2026-11-20 10:00:00+00:00", tick=False):
         for number in range(intake_links.LINK_TRIES):
             place = f"10.0.0.{number}"
-            assert not intake_links.birth_check(patient=patient, date_of_birth=dt.date(1990, 1, 1), place=place)
+            assert not intake_links.birth_check(
+                patient=patient, date_of_birth=dt.date(1990, 1, 1), place=place
+            )
         with pytest.raises(intake_links.ClinicError, match="Too many tries"):
             intake_links.birth_check(patient=patient, date_of_birth=adult_born, place="10.1.0.1")
 

@@ -29,9 +29,7 @@ USES: dict[str, tuple[str, Callable[[Photo], bool]]] = {
     for tier in TIERS
 } | {"gallery embeddings": ("gallery", gallery_rows)}  # fmt: skip
 COMBINATIONS = [
-    frozenset({"analysis", *more})
-    for size in range(5)
-    for more in itertools.combinations(TIERS[1:], size)
+    frozenset({"analysis", *more}) for size in range(5) for more in itertools.combinations(TIERS[1:], size)
 ]
 
 
@@ -48,7 +46,9 @@ def test_each_use_needs_its_tier(
     assert not any(use(photo) for _tier, use in USES.values())
 
 
-def test_nothing_is_allowed_before_the_first_signature(make_patient: Any, make_photo: Any, diagnose: Any) -> None:
+def test_nothing_is_allowed_before_the_first_signature(
+    make_patient: Any, make_photo: Any, diagnose: Any
+) -> None:
     patient = make_patient(tiers=())
     photo = make_photo(patient)
     diagnose(patient)
@@ -58,8 +58,6 @@ def test_nothing_is_allowed_before_the_first_signature(make_patient: Any, make_p
 def test_the_matrix_has_every_tier_and_every_door() -> None:
     assert {tier for tier, _use in USES.values()} == set(TIERS) == set(SELECTORS)
     assert len(COMBINATIONS) == 16
-
-
 
 
 def use_picture(user: Any, photo: Photo) -> object:

@@ -64,8 +64,15 @@ def test_other_teams_and_roles_may_not_register(register: Any, make_user: Any, t
             register(user=user)
 
 
-@pytest.mark.parametrize(("years", "signers"), [(0, ["parent", "guardian"]), (17, ["parent", "guardian"]),
-                                                (18, ["self", "representative"]), (80, ["self", "representative"])])
+@pytest.mark.parametrize(
+    ("years", "signers"),
+    [
+        (0, ["parent", "guardian"]),
+        (17, ["parent", "guardian"]),
+        (18, ["self", "representative"]),
+        (80, ["self", "representative"]),
+    ],
+)
 def test_who_may_sign_follows_from_age(register: Any, years: int, signers: list[str]) -> None:
     today = timezone.localdate()
     born = dt.date(today.year - years, today.month, min(today.day, 28))

@@ -14,7 +14,14 @@ from diagnosis import consent_forms
 from diagnosis.consent_forms.signature import signature_checked
 from diagnosis.errors import InvalidInput, NotAllowed
 from diagnosis.models import (
-    AuditEvent, Consent, ConsentForm, EvidenceChanged, LedgerEntry, OutboxEvent, Patient, Tier,
+    AuditEvent,
+    Consent,
+    ConsentForm,
+    EvidenceChanged,
+    LedgerEntry,
+    OutboxEvent,
+    Patient,
+    Tier,
 )  # fmt: skip
 from diagnosis.selectors import consent_now, for_gallery, for_training
 from diagnosis.services import consent, ledger
@@ -25,7 +32,9 @@ ALL = {tier.value for tier in Tier}
 def drawing(size: tuple[int, int] = (600, 200), ink: bool = True, mode: str = "RGBA") -> bytes:
     image = Image.new(mode, size)
     if ink:
-        ImageDraw.Draw(image).line([(20, 20), (300, 150), (500, 40)], fill=(0, 0, 40, 255)[: len(mode)], width=5)
+        ImageDraw.Draw(image).line(
+            [(20, 20), (300, 150), (500, 40)], fill=(0, 0, 40, 255)[: len(mode)], width=5
+        )
     stream = io.BytesIO()
     image.save(stream, "PNG")
     return stream.getvalue()
@@ -106,7 +115,9 @@ def test_refusals_change_nothing(register: Any, agree: Any, name: str) -> None:
         agree(patient, **change)
     patient.refresh_from_db()
     assert patient.state == "none" and not patient.ledger_code_hash
-    assert not Consent.objects.exists() and not LedgerEntry.objects.exists() and not OutboxEvent.objects.exists()
+    assert (
+        not Consent.objects.exists() and not LedgerEntry.objects.exists() and not OutboxEvent.objects.exists()
+    )
     assert AuditEvent.objects.count() == audited
 
 
