@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from diagnosis.synthetic import detector_offset, manifest
@@ -46,7 +45,7 @@ def test_wild_finds_are_counted_and_left_out() -> None:
 
 
 def test_the_detector_finds_shipped_faces_where_the_table_says() -> None:
-    """Every sixth person. Shipped photos have 320 px, the table is from 256 px: part of the offset is in px."""
+    """Every sixth person. Photos have 320 px, the table is from 256 px: part of the offset is in px."""
     from diagnosis.phenotype.face.detect import FaceDetector
 
     detector = FaceDetector()
