@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,8 @@ def rendered_in_background(
 ) -> Iterator[FaceSource]:
     """A source whose shards `workers` processes render, in order. Shards already in `folder` are kept."""
     jobs = shard_jobs(population, error, folder)
-    pool = ProcessPoolExecutor(workers)
+    # spawn: a fork would copy warp's and torch's threads in whatever state they are.
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:
         yield FaceSource(population, [(job, pool.submit(write_shard, job)) for job in jobs])
     finally:
