@@ -81,4 +81,4 @@ def photo_remove(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _to_photo(photo: Photo) -> HttpResponse:
     address = reverse("clinic:case_page", args=[photo.case_id])
-    return redirect(f"{address}?photo={photo.pk}#photos")
+    return redirect(f"{address}?photo={photo.pk}")

@@ -27,7 +27,18 @@
     form.elements[`x${place}`].value = left;
     form.elements[`y${place}`].value = top;
     form.querySelector("[data-moved]").hidden = false;
+    name(mark);
   };
+
+  // The caption names the point that is held or has the focus.
+  const name = (mark) => {
+    const caption = mark.closest("figure").querySelector("[data-chosen]");
+    if (caption) caption.textContent = `${mark.getAttribute("aria-label")}: ${mark.getAttribute("aria-valuetext")}`;
+  };
+  document.addEventListener("focusin", (event) => {
+    const mark = event.target.closest && event.target.closest("svg[data-editable] .landmark");
+    if (mark) name(mark);
+  });
 
   const whereIs = (mark) => {
     const { e, f } = mark.transform.baseVal.consolidate().matrix;

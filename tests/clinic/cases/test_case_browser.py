@@ -178,6 +178,26 @@ def test_a_list_appears_without_a_reload_and_the_page_stops_asking(
     page.wait_for_selector("#ranking .rank-table")
     assert page.locator(".rank-table tbody tr").count() == 30
     assert page.locator("#progress[data-working]").count() == 0
+    assert "List of" in page.locator("#progress").inner_text()
+
+
+def test_rows_stay_where_they_are_while_a_photo_is_analysed_again(
+    open_page: Any, ranked: Any, make_ranking: Any
+) -> None:
+    from diagnosis.models import Photo
+
+    address = f"/cases/{ranked.pk}/"
+    page = open_page(address)
+    where = page.locator('[id="row-SYN:0003"]').bounding_box()
+    Photo.objects.filter(case=ranked).update(state="analysing")
+    page.goto(page.url)
+    assert page.locator("#progress[data-working]").count() == 1
+    assert page.locator('[id="row-SYN:0003"]').bounding_box() == where
+    Photo.objects.filter(case=ranked).update(state="ready")
+    make_ranking(ranked)
+    page.evaluate("htmx.trigger(document.body, 'case-changed')")
+    page.get_by_text("A newer list is ready.").wait_for()
+    assert page.locator('[id="row-SYN:0003"]').bounding_box() == where
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -436,7 +436,7 @@ def test_from_patient_to_diagnosis_without_a_script(
         {"photos": SimpleUploadedFile("x.jpg", picture.getvalue()), "age_years": "4", "age_months": "2"},
     )
     photo = Photo.objects.get(case=case)
-    assert uploaded["Location"].endswith(f"?photo={photo.pk}#photos") and photo.age_months == 50
+    assert uploaded["Location"].endswith(f"?photo={photo.pk}") and photo.age_months == 50
     assert Job.objects.filter(kind="analyse_photo", subject=photo.pk).exists()
     assert "Reload to see how far it is" in page(browser, "case_page", case.pk)
     Photo.objects.filter(pk=photo.pk).update(state="refused")
