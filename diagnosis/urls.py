@@ -49,6 +49,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("patients/<int:pk>/tablet/", patients.patient_tablet, name="patient_tablet"),
     path("patients/<int:pk>/code/", patients.patient_code, name="patient_code"),
     path("patients/<int:pk>/withdraw/", patients.patient_withdraw, name="patient_withdraw"),
+    path("patients/<int:pk>/remove/", patients.patient_remove, name="patient_remove"),
     path("patients/<int:pk>/form/<int:consent_pk>.pdf", patients.consent_document, name="consent_document"),
     path("i/<str:token>/", intake.intake_open, name="intake_open"),
     path("intake/", intake.intake_now, name="intake_now"),

@@ -11,13 +11,13 @@ Order, so that a crash at any line leaves nothing that stays readable:
 from __future__ import annotations
 
 import logging
-import time
 import uuid
 from collections.abc import Iterable
 
 from django.db import connection, transaction
 
 from diagnosis import engine, vault
+from diagnosis.errors import InvalidInput
 from diagnosis.models import (
     Case,
     Diagnosis,
@@ -32,6 +32,7 @@ from diagnosis.models import (
     User,
     Verdict,
 )
+from diagnosis.permissions import require
 from diagnosis.registries import after_erasure
 from diagnosis.services.audit import audit
 from diagnosis.services.journal import Erased, erased_append
@@ -41,7 +42,7 @@ from diagnosis.services.transitions import move
 log = logging.getLogger(__name__)
 PHOTO_JOBS = ("analyse_photo", "reembed_photo")
 CASE_JOBS = ("rank_case",)
-CHECKPOINT_TRIES = 20
+CHECKPOINT_MILLISECONDS = 2000
 
 
 def photos_erase(*, photos: Iterable[Photo], reason: str) -> int:
@@ -77,6 +78,19 @@ def patient_erase(*, patient: Patient, reason: str, actor: User | None = None) -
               photos=count, cases=len(cases), reason=reason)  # fmt: skip
         transaction.on_commit(lambda: erasures_finish([erased]), robust=True)
     return count
+
+
+def patient_remove(*, user: User, patient: Patient) -> None:
+    """Remove a patient who never signed: the row, the identity and its key, here and in every backup."""
+    require(user, "patient.register", patient)
+    with transaction.atomic():
+        patient.refresh_from_db(from_queryset=Patient.objects.select_for_update())
+        if patient.state != "none" or patient.consents.exists() or patient.cases.exists():
+            raise InvalidInput("Something was signed or opened for this patient. Withdraw instead.")
+        erased = _marked(patient.key, "never signed", ())
+        audit(actor=user, action="patient.removed", subject=f"patient:{patient.pk}", code=patient.code)
+        patient.delete()
+        transaction.on_commit(lambda: erasures_finish([erased]), robust=True)
 
 
 def _cases_empty(cases: list[Case], actor: User | None) -> None:
@@ -119,17 +133,19 @@ def erasures_finish(erased: list[Erased]) -> None:
 
 
 def log_truncate() -> bool:
-    """Move SQLite's write-ahead log into the database and empty it: deleted rows linger there in plain.
+    """Move SQLite's write-ahead log into the database and empty it: deleted rows linger there.
 
     Readers may hold it for a moment; False when they still did after two seconds (a replay tries again).
     """
     if connection.vendor != "sqlite" or connection.in_atomic_block:
         return False
-    for _attempt in range(CHECKPOINT_TRIES):
-        with connection.cursor() as cursor:
+    with connection.cursor() as cursor:
+        (patience,) = cursor.execute("PRAGMA busy_timeout").fetchone()
+        cursor.execute(f"PRAGMA busy_timeout={CHECKPOINT_MILLISECONDS}")
+        try:
             busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        if not busy:
-            return True
-        time.sleep(0.1)
-    log.warning("the write-ahead log is in use; the next replay empties it")
-    return False
+        finally:
+            cursor.execute(f"PRAGMA busy_timeout={int(patience)}")
+    if busy:
+        log.warning("the write-ahead log is in use; the next replay empties it")
+    return not busy

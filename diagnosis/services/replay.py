@@ -13,7 +13,7 @@ from django.db.models import Q
 from diagnosis import vault
 from diagnosis.models import Erasure, Patient, Photo
 from diagnosis.services.consent import narrowing_replay, withdrawal_replay
-from diagnosis.services.erasure import erasures_finish, photos_erase
+from diagnosis.services.erasure import erasures_finish, log_truncate, photos_erase
 from diagnosis.services.journal import Erased, chosen_last, erased_append, erased_lines
 
 PORTION = 500  # SQLite limits the parameters of one query
@@ -34,6 +34,8 @@ def erasures_replay() -> int:
     unfinished = [line for line in known if _unfinished(line)]
     if unfinished:
         erasures_finish(unfinished)
+    elif known:
+        log_truncate()  # a reader may have held the log when the last erasure wanted to empty it
     return len(unfinished) + revived
 
 

@@ -20,7 +20,7 @@ from diagnosis.patient_selectors import choices_now, link_open, patient_list, pa
 from diagnosis.permissions import require
 from diagnosis.selectors import consent_history, consent_now
 from diagnosis.services import consent as consents
-from diagnosis.services import ledger, people
+from diagnosis.services import erasure, ledger, people
 from diagnosis.services.intake_links import LINK_DAYS
 from diagnosis.views.intake import ledger_address, pdf_answer
 from diagnosis.views.intake_visit import Visit, visit_start
@@ -74,9 +74,18 @@ def _answer(request: HttpRequest, patient: Patient, status: int = 200, **more: A
     page = {
         "patient": patient, "identity": _identity(request, patient), "choices": choices_now(patient),
         "consent": consent_now(patient), "history": consent_history(patient), "link": link_open(patient),
-        "lines": ledger.ledger_read(patient), "language_form": LanguageForm(), "link_days": LINK_DAYS, **more,
+        "of_age": _of_age(patient), "lines": ledger.ledger_read(patient), "language_form": LanguageForm(),
+        "link_days": LINK_DAYS, **more,
     }  # fmt: skip
     return render(request, "diagnosis/patients/page.html", page, status=status)
+
+
+def _of_age(patient: Patient) -> bool:
+    """A parent or guardian signed, and the patient can sign by now."""
+    consent = consent_now(patient)
+    if consent is None or patient.state != "given" or consent.signer not in ("parent", "guardian"):
+        return False
+    return consent.signer not in people.signers_possible(patient)
 
 
 def _identity(request: HttpRequest, patient: Patient) -> dict[str, str] | None:
@@ -123,6 +132,16 @@ def patient_code(request: HttpRequest, pk: int) -> HttpResponse:
     address = ledger_address(request)
     side, drawing = qr_svg_path(f"{address}#{code}")
     return _answer(request, patient, code=code, ledger_address=address, qr_side=side, qr_path=drawing)
+
+
+@login_required
+@require_POST
+def patient_remove(request: HttpRequest, pk: int) -> HttpResponse:
+    """Remove somebody who never signed, name and all."""
+    patient = _patient(request, pk, "patient.register")
+    erasure.patient_remove(user=request.user, patient=patient)  # type: ignore[arg-type]
+    messages.success(request, _("Removed. The name and its key were destroyed."))
+    return redirect("clinic:patient_list")
 
 
 @login_required

@@ -117,6 +117,7 @@ ROWS = [
     Row("clinic:patient_tablet", post=OWN_STAFF, args=_pk("patient"), data=lambda w: {"language": "en"}),
     Row("clinic:patient_code", post=OWN_STAFF, args=_pk("patient")),
     Row("clinic:patient_withdraw", get=OWN_STAFF, post=OWN_STAFF, args=_pk("patient")),
+    Row("clinic:patient_remove", post=OWN_STAFF, args=_pk("patient")),
     Row("clinic:consent_document", get=OWN_STAFF, args=lambda w: [w.patient.pk, w.consent.pk],
         ok=frozenset({200, 302, 410})),  # 410: this consent row was written without a sealed signature
     # --- the family's pages: no account; without a valid link, visit or code they show nothing ---

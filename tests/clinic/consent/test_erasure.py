@@ -13,7 +13,7 @@ from django.core.files.storage import default_storage
 from django.db import connection
 
 from diagnosis import vault
-from diagnosis.errors import InvalidInput, Unreadable
+from diagnosis.errors import InvalidInput, NotAllowed, Unreadable
 from diagnosis.models import (
     AuditEvent,
     Case,
@@ -91,7 +91,11 @@ def test_withdrawal_leaves_nothing_and_touches_nobody_else(photographed: Any) ->
     assert {case.state for case in Case.objects.filter(patient=patient)} == {"withdrawn"}
     assert (patient.state, patient.sealed_identity, patient.ancestry) == ("withdrawn", None, "")
     assert Consent.objects.filter(patient=patient).count() == 2 and row.kind == "withdrawn" and not row.duo
-    assert set(Erasure.objects.values_list("key", flat=True)) == set(keys) == {l.key for l in erased_lines()}
+    assert (
+        set(Erasure.objects.values_list("key", flat=True))
+        == set(keys)
+        == {line.key for line in erased_lines()}
+    )
     kinds = list(LedgerEntry.objects.filter(patient=patient).order_by("id").values_list("kind", flat=True))
     assert kinds[0] == "consent.given" and kinds[-2:] == ["consent.withdrawn", "erased"]
     event = OutboxEvent.objects.get(kind="consent.withdrawn")
@@ -271,3 +275,38 @@ def test_ids_in_other_patients_rankings_resolve_to_nothing(photographed: Any, fu
     assert not for_gallery().filter(pk__in=shown).exists()
     assert RankingRecord.objects.filter(case__patient=other).exists()
     assert AuditEvent.objects.filter(action="patient.erased", subject=f"patient:{patient.pk}").count() == 1
+
+
+def test_somebody_who_never_signed_is_removed_for_good(
+    register: Any, clerk: Any, make_user: Any, agree: Any
+) -> None:
+    patient, signed = register(), register()
+    with pytest.raises(NotAllowed):
+        erasure.patient_remove(user=make_user(roles={"intake"}), patient=patient)
+    key = patient.key
+    erasure.patient_remove(user=clerk, patient=patient)
+    assert not Patient.objects.filter(code=patient.code).exists() and not vault.has_key(key)
+    assert Erasure.objects.get().key == key and AuditEvent.objects.filter(action="patient.removed").exists()
+    agree(signed)
+    with pytest.raises(InvalidInput, match="Withdraw instead"):
+        erasure.patient_remove(user=clerk, patient=signed)
+
+
+def test_a_reader_that_holds_the_log_delays_only_the_log(photographed: Any, monkeypatch: Any) -> None:
+    """A page that is being read elsewhere must not fail a withdrawal; the next replay empties the log."""
+    import sqlite3
+
+    if connection.vendor != "sqlite":
+        pytest.skip("SQLite's own log")
+    patient = photographed()
+    name = str(connection.settings_dict["NAME"])
+    monkeypatch.setattr(erasure, "CHECKPOINT_MILLISECONDS", 50)
+    reader = sqlite3.connect(name)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM diagnosis_photo").fetchone()
+    withdraw(patient)
+    assert not Photo.objects.exists() and Path(name + "-wal").stat().st_size > 0
+    reader.rollback()
+    reader.close()
+    assert erasures_replay() == 0 and Path(name + "-wal").stat().st_size == 0
+    assert connection.cursor().execute("PRAGMA busy_timeout").fetchone()[0] == 30000
