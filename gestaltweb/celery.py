@@ -11,7 +11,8 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import worker_ready, worker_shutdown
-from kombu.entity import Queue
+from django.conf import settings
+from kombu.entity import Exchange, Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gestaltweb.settings.dev")
 
@@ -23,7 +24,10 @@ app = Celery("gestaltweb")
 app.set_default()  # for every thread, not only the one that imports this
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.update(
-    task_queues=[Queue(name) for name in QUEUES],  # type: ignore[no-untyped-call]
+    task_queues=[
+        Queue(name, Exchange(name), routing_key=name)  # type: ignore[no-untyped-call]
+        for name in QUEUES  # without its own key each would also get the default queue's messages
+    ],
     task_default_queue="analyse",
     task_create_missing_queues=False,
     task_serializer="json",
@@ -38,6 +42,8 @@ app.conf.update(
 if str(app.conf.broker_url or "").startswith("memory:"):
     app.conf.broker_url = "memory://localhost/"
     app.conf.broker_transport_options = {"polling_interval": POLL_SECONDS}
+else:  # several sites may share one Redis
+    app.conf.broker_transport_options = {"global_keyprefix": f"gw-{settings.SITE_SLUG}:"}
 app.autodiscover_tasks()
 
 

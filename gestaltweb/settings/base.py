@@ -222,7 +222,11 @@ if env.text("REDIS_URL"):
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels_redis.core.RedisChannelLayer",
-            "CONFIG": {"hosts": [env.text("REDIS_URL")], "prefix": f"gw-{SITE_SLUG}"},
+            "CONFIG": {
+                # The layer waits 5 s at a time for messages; redis-py's own timeout of 5 s would race it.
+                "hosts": [{"address": env.text("REDIS_URL"), "socket_timeout": 15}],
+                "prefix": f"gw-{SITE_SLUG}",
+            },
         }
     }
     CACHES = {

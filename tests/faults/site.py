@@ -87,6 +87,21 @@ def feed(count: int) -> None:
         photo_add(user=user, case=cases[number % len(cases)], data=stream.getvalue())
 
 
+def session() -> None:
+    """Cookie name, session key and first case of the geneticist, as JSON."""
+    from django.conf import settings
+    from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+    from django.contrib.sessions.backends.db import SessionStore
+
+    user, store = User.objects.get(username="geneticist"), SessionStore()
+    store[SESSION_KEY], store[BACKEND_SESSION_KEY] = str(user.pk), settings.AUTHENTICATION_BACKENDS[0]
+    store[HASH_SESSION_KEY] = user.get_session_auth_hash()
+    store.save()
+    case = Case.objects.order_by("pk").first()
+    facts = {"cookie": settings.SESSION_COOKIE_NAME, "key": store.session_key, "case": case.pk}
+    print(json.dumps(facts))
+
+
 def report() -> None:
     """What the database holds now, as JSON."""
     from diagnosis.services.audit import chain_fault
@@ -109,9 +124,12 @@ def report() -> None:
         ),
         "cases": dict(Case.objects.values_list("state").annotate(n=Count("pk"))),
         "chain_fault": chain_fault(),
+        "last_ranked_at": max((r.created_at.timestamp() for r in RankingRecord.objects.all()), default=0),
     }  # fmt: skip
     print(json.dumps(facts))
 
 
 if __name__ == "__main__":
-    {"setup": setup, "feed": lambda: feed(int(sys.argv[2])), "report": report}[sys.argv[1]]()
+    {"setup": setup, "feed": lambda: feed(int(sys.argv[2])), "report": report, "session": session}[
+        sys.argv[1]
+    ]()

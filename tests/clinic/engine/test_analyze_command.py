@@ -109,4 +109,6 @@ def test_evaluate_is_a_door_to_the_measured_figures(tmp_path) -> None:
     assert (found["F/F"]["top1"], found["F/F"]["top5"], found["F/F"]["micro"]["top1"]) == (50.0, 100.0, 50.0)
     assert found["R/R"]["top1"] == 100.0
     with pytest.raises(CommandError):
-        call_command("evaluate", "--encodings", "absent.csv", "--metadata", str(tmp_path), "--gmdb-version", "v1")
+        call_command(
+            "evaluate", "--encodings", "absent.csv", "--metadata", str(tmp_path), "--gmdb-version", "v1"
+        )

@@ -45,7 +45,9 @@ def test_nothing_is_opened_twice_and_only_what_is_new(extractor, make_gallery, o
     assert {int(key) for key in engine.gallery(extractor).image_keys} == {p.pk for p in photos + more}
 
 
-@pytest.mark.parametrize("change", ["withdrawn", "tier taken back", "diagnosis retracted", "photo being analysed"])
+@pytest.mark.parametrize(
+    "change", ["withdrawn", "tier taken back", "diagnosis retracted", "photo being analysed"]
+)
 def test_what_may_not_stand_there_any_more_is_gone_at_the_next_use(
     extractor, make_gallery, sign, change: str
 ) -> None:
@@ -61,7 +63,9 @@ def test_what_may_not_stand_there_any_more_is_gone_at_the_next_use(
     else:
         type(photo).objects.filter(pk=photo.pk).update(state="received")
     after = engine.gallery(extractor)
-    assert len(after) == 3 and str(photo.pk) not in after.image_keys and "SYN:0000" not in after.by_syndrome.keys
+    assert (
+        len(after) == 3 and str(photo.pk) not in after.image_keys and "SYN:0000" not in after.by_syndrome.keys
+    )
     assert engine.gallery_version(extractor, after).pk != version.pk
 
 
@@ -70,7 +74,9 @@ def test_a_changed_diagnosis_or_gene_is_a_new_gallery(extractor, make_gallery) -
 
     photo = make_gallery(syndromes=3)[0]
     before = engine.gallery(extractor)
-    Diagnosis.objects.filter(patient=photo.patient).update(syndrome=Syndrome.objects.get(identifier="SYN:0002"))
+    Diagnosis.objects.filter(patient=photo.patient).update(
+        syndrome=Syndrome.objects.get(identifier="SYN:0002")
+    )
     renamed = engine.gallery(extractor)
     assert set(renamed.syndromes) == {"SYN:0001", "SYN:0002"} and renamed.version != before.version
     Syndrome.objects.get(identifier="SYN:0002").genes.add(Gene.objects.get(symbol="GEN0"))

@@ -170,7 +170,9 @@ def test_a_job_that_ends_its_worker_each_time_is_given_up(job, settings) -> None
     for _ in range(3):  # claimed, and then the process was gone
         assert jobs.claim(job.pk) is not None
         expire(job)
-    tasks.perform(job.pk, raising(AssertionError("not tried a fourth time")), failed=lambda **f: told.append(f["error"]))
+    tasks.perform(
+        job.pk, raising(AssertionError("not tried a fourth time")), failed=lambda **f: told.append(f["error"])
+    )
     job.refresh_from_db()
     assert job.state == "failed" and told == [tasks.ENDED]
 

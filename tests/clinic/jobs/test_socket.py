@@ -80,7 +80,11 @@ async def test_an_idle_socket_hears_of_a_worker_threads_progress_within_half_a_s
             progress.say(case=case.pk, photo=3, step="finding the face", percent=15)
 
         await asyncio.to_thread(work)
-        assert await line.receive_json_from(timeout=5) == {"photo": 3, "step": "finding the face", "progress": 15}
+        assert await line.receive_json_from(timeout=5) == {
+            "photo": 3,
+            "step": "finding the face",
+            "progress": 15,
+        }
         delay = time.perf_counter() - sent[0]
         print(f"progress after {delay * 1000:.0f} ms")
         assert delay < 0.5

@@ -140,7 +140,9 @@ def run(*arguments: str) -> str:
 
 def test_the_command_installs_one_network_or_an_ensemble(db, compact_file, other_file) -> None:
     assert "installed" in run(str(compact_file), "--name", "one", "--synthetic")
-    text = run("--member", f"a={compact_file}:compact", "--member", f"b={other_file}", "--adopt", "--name", "two")
+    text = run(
+        "--member", f"a={compact_file}:compact", "--member", f"b={other_file}", "--adopt", "--name", "two"
+    )
     assert "two: adopted" in text
     two = Extractor.objects.get(name="two")
     assert [(m.name, m.architecture) for m in two.members.all()] == [("a", "compact"), ("b", "compact")]
