@@ -50,15 +50,14 @@ def top_rows(cases: list[Case], user: User) -> dict[int, dict[str, Any]]:
     return found
 
 
-def patients_to_choose(user: User, search: str = "", first: str = "") -> QuerySet[Patient]:
+def patients_to_choose(user: User, search: str = "", first: int | None = None) -> QuerySet[Patient]:
     """Patients of the user's teams who agreed to analysis, for a new case: the one whose primary key is
     `first` leads, the others follow newest first."""
     agreed = patients_allowing(Tier.ANALYSIS).values("pk")
     patients = visible_to(user, Patient.objects.all()).filter(pk__in=agreed)
     if search:
         patients = patients.filter(code__icontains=search)
-    leads = Q(pk=int(first)) if first.isascii() and first.isdigit() else Q(pk=0)
-    ahead = Choice(When(leads, then=0), default=1)
+    ahead = Choice(When(pk=first or 0, then=0), default=1)
     return patients.select_related("team").order_by(ahead, "-id")
 
 

@@ -193,6 +193,16 @@ def _age(years: str, months: str) -> int | None:
     return total
 
 
+def words_of(request: HttpRequest, name: str) -> str:
+    """A search from the address, without what no database takes and no longer than a name can be."""
+    return request.GET.get(name, "").replace("\x00", "").strip()[:80]
+
+
+def number_of(text: str) -> int | None:
+    """A primary key that came as text, or None for anything that cannot be one."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+
+
 def landmarks_of(request: HttpRequest) -> list[list[float]] | None:
     """The five points (x, y) in px of a landmark form, None where the form has none, else InvalidInput."""
     names = [(f"x{place}", f"y{place}") for place in range(len(LANDMARK_NAMES))]

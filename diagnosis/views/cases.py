@@ -15,7 +15,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from diagnosis import case_selectors
 from diagnosis.errors import ClinicError
-from diagnosis.forms.cases import CaseFilterForm, CaseForm, NoteForm
+from diagnosis.forms.cases import CaseFilterForm, CaseForm, NoteForm, number_of, words_of
 from diagnosis.models import Case, RankingRecord, Role, User
 from diagnosis.permissions import require, visible_to
 from diagnosis.services import case as case_service
@@ -88,9 +88,9 @@ def case_new(request: HttpRequest) -> HttpResponse:
         case = case_service.case_open(user=user_of(request), **form.cleaned_data)
         messages.success(request, _("Case opened. Now add a photo."))
         return redirect("clinic:case_page", pk=case.pk)
-    search = request.GET.get("search", "")[:60]
+    search = words_of(request, "search")
     chosen = request.POST.get("patient") or request.GET.get("patient", "")
-    patients = case_selectors.patients_to_choose(user_of(request), search, first=chosen)
+    patients = case_selectors.patients_to_choose(user_of(request), search, first=number_of(chosen))
     page = Paginator(patients, PATIENTS_SHOWN).get_page(request.GET.get("page"))
     context = {"form": form, "page": page, "search": search, "chosen": chosen,
                "query": _query_without_page(request)}  # fmt: skip
@@ -137,9 +137,11 @@ def case_note(request: HttpRequest, pk: int) -> HttpResponse:
     case = case_of(request, pk)
     form = NoteForm(request.POST)
     try:
-        note = form.cleaned_data["note"] if form.is_valid() else request.POST.get("note", "")
-        case_service.case_note(user=user_of(request), case=case, note=note)
-        messages.success(request, _("Note saved."))
+        if form.is_valid():
+            case_service.case_note(user=user_of(request), case=case, note=form.cleaned_data["note"])
+            messages.success(request, _("Note saved."))
+        else:
+            messages.error(request, _("A note has at most 200 characters. Nothing was saved."))
     except ClinicError as error:
         messages.error(request, str(error))
     return redirect("clinic:case_page", pk=pk)

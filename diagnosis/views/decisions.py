@@ -16,7 +16,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from diagnosis import case_selectors
 from diagnosis.errors import ClinicError
-from diagnosis.forms.cases import DiagnosisForm, DifferentialForm, VerdictForm
+from diagnosis.forms.cases import DiagnosisForm, DifferentialForm, VerdictForm, words_of
 from diagnosis.models import Case, Syndrome
 from diagnosis.permissions import require
 from diagnosis.selectors import for_gallery
@@ -71,7 +71,7 @@ def diagnosis_new(request: HttpRequest, pk: int) -> HttpResponse:
     """Find the disorder in the catalogue, then confirm it with its gene: a decision of its own page."""
     case = case_of(request, pk)
     require(user_of(request), "case.decide", case)
-    named = request.POST.get("syndrome") or request.GET.get("syndrome", "")
+    named = request.POST.get("syndrome", "").replace("\x00", "") or words_of(request, "syndrome")
     syndrome = Syndrome.objects.filter(identifier=named).first()
     form = DiagnosisForm(request.POST or None, syndrome=syndrome, initial={"syndrome": named})
     if request.method == "POST" and form.is_valid():
@@ -81,7 +81,7 @@ def diagnosis_new(request: HttpRequest, pk: int) -> HttpResponse:
             return redirect("clinic:case_page", pk=pk)
         except (ClinicError, IllegalMove) as error:
             form.add_error(None, str(error))
-    search = request.GET.get("search", "")[:80]
+    search = words_of(request, "search")
     context = {
         "case": case, "patient": case.patient, "form": form, "syndrome": syndrome, "search": search,
         "found": case_selectors.catalogue_search(search) if search else [],

@@ -10,7 +10,7 @@ from django.shortcuts import get_object_or_404
 from django.views.decorators.http import require_GET
 
 from diagnosis import case_selectors
-from diagnosis.forms.cases import CompareForm
+from diagnosis.forms.cases import CompareForm, number_of
 from diagnosis.models import Syndrome
 from diagnosis.services import composite as composite_service
 from diagnosis.services import photo as photo_service
@@ -39,8 +39,8 @@ def gallery_picture(request: HttpRequest, pk: int) -> HttpResponse:
 def composite_picture(request: HttpRequest, pk: int) -> HttpResponse:
     """The mean face of a syndrome, made for this view; `case` names the patient who is left out."""
     syndrome = get_object_or_404(Syndrome, pk=pk)
-    named = request.GET.get("case", "")
-    leave_out = case_of(request, int(named)).patient if named.isascii() and named.isdigit() else None
+    named = number_of(request.GET.get("case", ""))
+    leave_out = case_of(request, named).patient if named is not None else None
     faces = CompareForm(request.GET, ancestries=case_selectors.ancestries_known()).faces()
     made = composite_service.composite_make(
         user=user_of(request), syndrome=syndrome, faces=faces, leave_out=leave_out

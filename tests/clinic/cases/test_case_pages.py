@@ -161,6 +161,63 @@ def test_error_pages_say_what_to_do_and_no_details(browser: Client, settings: An
     assert broken.status_code == 500 and "went wrong on our side" in broken.content.decode()
 
 
+def test_the_navigation_shows_what_a_role_may_open(client: Client, make_user: Any, team: Any) -> None:
+    expected = {
+        "geneticist": ["Cases", "Patients", "Model"], "intake": ["Patients"],
+        "site_admin": ["Model", "Users", "Audit"], "auditor": ["Model", "Audit"],
+    }  # fmt: skip
+    for role, labels in expected.items():
+        client.force_login(make_user(roles={role}, team=team))
+        html = client.get(reverse("mfa_index")).content.decode()
+        shown = re.findall(r"<li><a href=\"([^\"]+)\"[^>]*>([^<]+)</a></li>", html.split("</nav>")[0])
+        assert [label for _address, label in shown] == labels, role
+
+
+def test_the_vendored_script_is_the_one_that_was_published() -> None:
+    import hashlib
+    from pathlib import Path
+
+    folder = Path("static/vendor")
+    named = dict(
+        reversed(line.split("  "))
+        for line in (folder / "htmx.VERSION.txt").read_text().splitlines()[1:]
+        if line
+    )
+    assert set(named) == {"htmx.min.js"} and (folder / "htmx.LICENSE.txt").exists()
+    for name, sha256 in named.items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == sha256
+
+
+STRANGE = ("\x00", "9" * 40, "-1", "٣", "<script>", "%", "a" * 5000)
+
+
+@pytest.mark.parametrize("value", STRANGE)
+def test_strange_values_in_addresses_are_no_errors_of_ours(browser: Client, ranked: Any, value: str) -> None:
+    composite = reverse("clinic:composite_picture", args=[ranked.diagnoses.model.objects.first().syndrome_id])
+    for address, names in (
+        (reverse("clinic:case_list"), ("search", "state", "page")),
+        (reverse("clinic:case_new"), ("search", "patient", "page")),
+        (reverse("clinic:case_page", args=[ranked.pk]),
+         ("photo", "list", "source", "rows", "syndrome", "age", "sex", "ancestry")),
+        (reverse("clinic:case_progress", args=[ranked.pk]), ("photos", "ranking")),
+        (reverse("clinic:diagnosis_new", args=[ranked.pk]), ("search", "syndrome")),
+        (composite, ("case", "sex", "age")),
+    ):  # fmt: skip
+        for name in names:
+            answer = browser.get(address, {name: value})
+            assert answer.status_code in (200, 400, 404), (address, name, answer.status_code)
+            assert b"<script>" not in answer.content
+    for name, data in (
+        ("verdict_new", {"syndrome": value, "answer": value}),
+        ("diagnosis_new", {"syndrome": value, "gene": value}),
+        ("case_note", {"note": value}), ("differential", {"first": value, "text": value}),
+        ("photo_new", {"age_years": value}),
+    ):  # fmt: skip
+        answer = browser.post(reverse(f"clinic:{name}", args=[ranked.pk]), data)
+        assert answer.status_code in (200, 302, 400, 404), (name, answer.status_code)
+    assert not Verdict.objects.exists() and not Diagnosis.objects.filter(case=ranked).exists()
+
+
 # --- the list --------------------------------------------------------------------------------------
 
 
