@@ -22,7 +22,6 @@ from diagnosis.synthetic.surface import (
     tile,
 )
 
-wp.config.quiet = True
 wp.set_module_options({"enable_backward": False})
 
 

@@ -8,6 +8,8 @@ nose tip z 0.69, mouth z 0.6625, chin z 0.62, hairline z ≈ 0.805 in front, top
 
 import warp as wp
 
+wp.config.quiet = True  # before the first kernel: no banner, no line for each module
+
 
 @wp.struct
 class Look:
