@@ -242,7 +242,8 @@ def test_canaries_are_never_plain_and_sealed_bytes_are_gone(
     caplog.set_level(logging.DEBUG)
     patient = photographed()
     plain = {"given name": marks.given.encode(), "family name": marks.family.encode(),
-             "pixels": marks.pixels[:64], "embedding": marks.floats[:64], "note": b"a note about the patient", "differential": b"my own idea"}  # fmt: skip
+             "pixels": marks.pixels[:64], "embedding": marks.floats[:64], "note": b"a note about the patient",
+             "differential": b"my own idea"}  # fmt: skip
     sealed = {"identity": bytes(patient.sealed_identity)[:48]}
     for photo in Photo.objects.filter(patient=patient):
         sealed[f"embedding {photo.pk}"] = bytes(photo.embeddings.get().sealed)[:48]

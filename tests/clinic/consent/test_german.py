@@ -15,7 +15,8 @@ LOCALE = ROOT / "diagnosis/locale/de/LC_MESSAGES"
 SOURCES = [
     "diagnosis/forms/intake.py", "diagnosis/views/intake.py", "diagnosis/views/ledger.py",
     "diagnosis/services/ledger.py", "diagnosis/services/consent.py", "diagnosis/services/intake_links.py",
-    "diagnosis/services/consent_document.py", "diagnosis/models/consent.py", "diagnosis/consent_forms/signature.py",
+    "diagnosis/services/consent_document.py", "diagnosis/models/consent.py",
+    "diagnosis/consent_forms/signature.py",
 ]  # fmt: skip
 STRING = r"""[uU]?(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
 CALL = re.compile(rf"\b(?:_|gettext|gettext_lazy|gettext_noop|ngettext|pgettext)\(\s*((?:{STRING}\s*)+)")
@@ -70,7 +71,7 @@ def test_placeholders_survive_translation() -> None:
 
 
 def test_no_plain_words_in_the_templates() -> None:
-    """Text outside translate tags would stay English; only names, marks and forms' own texts may stand free."""
+    """Text outside translate tags would stay English; only values may stand free."""
     for path in sorted((ROOT / "templates/intake").rglob("*.html")):
         text = path.read_text("utf-8")
         text = re.sub(r"{% comment %}.*?{% endcomment %}", "", text, flags=re.S)

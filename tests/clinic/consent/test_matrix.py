@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +18,10 @@ TIERS = [tier.value for tier in Tier]
 SELECTORS = {tier.value: door for tier, door in selectors.BY_TIER.items()}
 
 
+def allowed_by_row(tier: str, photo: Photo) -> bool:
+    return patients_allowing(tier).filter(pk=photo.patient_id).exists()
+
+
 def gallery_rows(photo: Photo) -> bool:
     return selectors.gallery_embeddings(photo.embeddings.get().extractor).filter(photo=photo).exists()
 
@@ -25,7 +30,7 @@ USES: dict[str, tuple[str, Callable[[Photo], bool]]] = {
     f"selector {tier}": (tier, lambda photo, door=door: door().filter(pk=photo.pk).exists())
     for tier, door in SELECTORS.items()
 } | {
-    f"patients {tier}": (tier, lambda photo, tier=tier: patients_allowing(tier).filter(pk=photo.patient_id).exists())
+    f"patients {tier}": (tier, partial(allowed_by_row, tier))
     for tier in TIERS
 } | {"gallery embeddings": ("gallery", gallery_rows)}  # fmt: skip
 COMBINATIONS = [

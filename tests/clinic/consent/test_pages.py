@@ -66,7 +66,7 @@ def sign_form(client: Client, **changes: str) -> Any:
     return client.post(page("sign"), data | changes)
 
 
-# --- tablet ------------------------------------------------------------------------------------------
+# --- tablet -----------------------------------------------------------------------------------
 
 
 def test_the_whole_form_on_a_tablet(clerk: Any, register: Any) -> None:
@@ -173,7 +173,7 @@ def test_no_methods_research_leaves_training_out(clerk: Any, register: Any) -> N
 @pytest.mark.parametrize("change", [
     {"name": ""}, {"agreed": ""}, {"drawing": ""}, {"drawing": "data:image/png;base64,xx!"},
     {"drawing": "data:image/svg+xml;base64,PHN2Zz4="}, {"form_sha256": "0" * 64}, {"drawing": "x" * 500_000},
-], ids=["no name", "not agreed", "no signature", "bad base64", "svg", "another text", "too large"])  # fmt: skip
+], ids=["no name", "not agreed", "no signature", "bad base64", "svg", "other text", "too large"])  # fmt: skip
 def test_an_incomplete_signature_signs_nothing(clerk: Any, register: Any, change: dict[str, str]) -> None:
     client = on_tablet(clerk, register())
     answer_all(client)
@@ -226,7 +226,7 @@ def test_language_changes_in_the_middle_and_keeps_answers(clerk: Any, register: 
     assert evil["Location"] == "/"
 
 
-# --- link and ledger ------------------------------------------------------------------------------------------
+# --- link and ledger --------------------------------------------------------------------------
 
 
 def test_the_whole_form_by_link(register: Any, clerk: Any, adult_born: dt.date) -> None:
@@ -317,13 +317,13 @@ def test_the_ledger_closes(in_ledger: tuple[Client, Any]) -> None:
     assert client.get(reverse("clinic:ledger_withdraw"))["Location"] == reverse("clinic:ledger_enter")
 
 
-# --- staff ---------------------------------------------------------------------------------------------------
+# --- staff ------------------------------------------------------------------------------------
 
 
 def test_staff_register_find_and_read(client: Any, clerk: Any, team: Any, marks: Any) -> None:
     client.force_login(clerk)
-    data = {"given_name": marks.given, "family_name": marks.family, "date_of_birth": "1990-02-03", "sex": "male",
-            "affected": "yes", "team": team.pk, "ancestry": ""}  # fmt: skip
+    data = {"given_name": marks.given, "family_name": marks.family, "date_of_birth": "1990-02-03",
+            "sex": "male", "affected": "yes", "team": team.pk, "ancestry": ""}  # fmt: skip
     answer = client.post(reverse("clinic:patient_new"), data)
     patient = Patient.objects.get()
     assert answer["Location"] == reverse("clinic:patient_page", args=[patient.pk])
