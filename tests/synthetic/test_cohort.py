@@ -54,7 +54,7 @@ def fingerprint(recipe: recipes.CohortRecipe) -> str:
 
 
 def test_the_evaluation_recipe_has_not_changed() -> None:
-    """A softened recipe is a different cohort and needs a new name; recipes.py tells of the one correction."""
+    """A softened recipe is another cohort and needs a new name; recipes.py tells of the one correction."""
     assert (
         fingerprint(recipes.EVALUATION) == "a3598b58fe9e2c1b72a6e61e58037826d1594a077c0b8506b2bae85490626b84"
     )
