@@ -185,18 +185,11 @@ class PagedView(ApiView):
         return pages.get_paginated_response(row(found, many=True).data)
 
 
-WHY_NOT = {
-    400: "what was sent cannot be used", 401: "no valid account", 403: "not allowed, or no consent",
-    404: "not here, or not for this account", 409: "not now", 410: "erased", 413: "too large",
-    415: "wrong media type", 422: "the photo was refused", 429: "too often",
-}  # fmt: skip
-
-
 def door(
     summary: str, answer: Any, *, status: int = 200, also: tuple[int, ...] = (), tag: str = "", **more: Any
 ) -> Any:
     """Describe one method for the schema: its answer, and the errors that it may give."""
-    responses: dict[Any, Any] = {status: answer}
+    responses: dict[Any, Any] = dict(answer) if isinstance(answer, dict) else {status: answer}
     for code in sorted({400, 401, 403, *also}):
         responses[code] = Problem
     return extend_schema(summary=summary, responses=responses, tags=[tag] if tag else None, **more)

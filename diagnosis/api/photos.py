@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404
 from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -131,10 +132,13 @@ class PhotoCorrect(ApiView):
         return Response(PhotoRow(photo).data)
 
 
+KIND = OpenApiParameter("kind", str, OpenApiParameter.PATH, enum=list(photo_service.KINDS))
+
+
 class PhotoPicture(ApiView):
     @door("One picture: the stored original, the aligned face, or a thumbnail",
           {(200, "image/jpeg"): OpenApiTypes.BINARY, (200, "image/png"): OpenApiTypes.BINARY},
-          also=(404, 409, 410), tag="photos", operation_id="photo_picture")  # fmt: skip
+          also=(404, 409, 410), tag="photos", operation_id="photo_picture", parameters=[KIND])  # fmt: skip
     def get(self, request: Request, pk: int, kind: str) -> HttpResponse:
         require(request.user, "photo.view")
         data, media = photo_service.photo_picture(user=request.user, photo=photo_of(request, pk), kind=kind)

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.shortcuts import get_object_or_404
 from rest_framework import serializers
+from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -25,6 +26,14 @@ class Root(ApiView):
     @door("Who am I, and what is this site", with_context(RootRow), tag="site", operation_id="root")
     def get(self, request: Request) -> Response:
         return Response({"roles": sorted(request.user.roles)})
+
+
+class Nowhere(ApiView):
+    """Addresses under /api/ that do not exist answer in JSON too."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        raise NotFound("There is nothing at this address. The doors are listed under /api/schema/.")
 
 
 # --- catalogue -------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """URLs of the API and of GestaltMatcher-Arc's doors; diagnosis.urls takes them in."""
 
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, re_path
 
 from diagnosis.api import arc, cases, patients, photos, rankings, schema, site
 
@@ -27,6 +27,7 @@ urlpatterns: list[URLPattern] = [
     path("api/genes/", site.GeneList.as_view(), name="api_gene_list"),
     path("api/models/", site.ModelList.as_view(), name="api_model_list"),
     path("api/audit/", site.AuditList.as_view(), name="api_audit_list"),
+    re_path(r"^api/.+/$", site.Nowhere.as_view(), name="api_nowhere"),
     path("predict", arc.Predict.as_view(), name="arc_predict"),
     path("encode", arc.Encode.as_view(), name="arc_encode"),
     path("crop", arc.CropFace.as_view(), name="arc_crop"),

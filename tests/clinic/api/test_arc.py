@@ -13,7 +13,16 @@ from django.test import Client
 from PIL import Image
 
 from diagnosis.models import (
-    AuditEvent, Case, Embedding, GalleryVersion, Gene, Job, Patient, Photo, RankingRecord, Syndrome,
+    AuditEvent,
+    Case,
+    Embedding,
+    GalleryVersion,
+    Gene,
+    Job,
+    Patient,
+    Photo,
+    RankingRecord,
+    Syndrome,
 )  # fmt: skip
 
 PSEUDONYM = re.compile(r"[0-9a-f]{16}")
@@ -43,6 +52,11 @@ def call(api_account, basic):
 def counts() -> dict[str, int]:
     kept = (Case, Patient, Photo, Embedding, RankingRecord, Job)
     return {model.__name__: model.objects.count() for model in kept}
+
+
+def mean_distance(one: np.ndarray, other: np.ndarray) -> float:
+    pairs = zip(one.astype(float), other.astype(float), strict=True)
+    return float(np.mean([1 - a @ b for a, b in pairs]))
 
 
 # --- predict ---------------------------------------------------------------------------------------
@@ -89,7 +103,7 @@ def test_predict_is_the_clinics_ranking(call, gallery, extractor, photo_bytes) -
     pixels = pictures.read_picture(photo_bytes()).pixels
     query = engine.embed(extractor, engine.find(pixels, choice=None, landmarks=None).aligned).rows
     distances = sorted(
-        float(np.mean([1 - q @ g for q, g in zip(query.astype(float), engine.open_rows(row).astype(float))]))
+        mean_distance(query, engine.open_rows(row))
         for row in Embedding.objects.select_related("photo", "extractor")
     )
     rows = call("/predict", photo_bytes()).json()["suggested_patients_list"]
@@ -121,7 +135,9 @@ def test_narrowed_consent_counts_too(call, gallery, photo_bytes, sign) -> None:
     assert answer[0]["syndrome_id"] not in {row["syndrome_id"] for row in again}
 
 
-def test_pseudonyms_name_no_patient_and_differ_between_sites(call, gallery, photo_bytes, settings, tmp_path) -> None:
+def test_pseudonyms_name_no_patient_and_differ_between_sites(
+    call, gallery, photo_bytes, settings, tmp_path
+) -> None:
     from diagnosis import engine, vault
     from diagnosis.services.arc import _Pseudonyms
 
@@ -139,7 +155,9 @@ def test_pseudonyms_name_no_patient_and_differ_between_sites(call, gallery, phot
 # --- what is kept ----------------------------------------------------------------------------------
 
 
-def test_the_photo_is_not_kept_and_the_call_is_audited(call, gallery, photo_bytes, site_home, settings) -> None:
+def test_the_photo_is_not_kept_and_the_call_is_audited(
+    call, gallery, photo_bytes, site_home, settings
+) -> None:
     from diagnosis.services.audit import chain_fault
 
     before, files = counts(), sorted((site_home / "files").rglob("*"))
@@ -149,7 +167,8 @@ def test_the_photo_is_not_kept_and_the_call_is_audited(call, gallery, photo_byte
     event = AuditEvent.objects.get(action="arc.predict")
     assert event.actor == call.user and chain_fault() is None
     assert set(event.detail) == {
-        "legal_basis", "bytes", "image", "outcome", "model", "gallery", "match", "syndromes", "genes", "patients",
+        "legal_basis", "bytes", "image", "outcome", "model", "gallery", "match", "syndromes", "genes",
+        "patients",
     }  # fmt: skip
     assert (event.detail["outcome"], event.detail["patients"]) == ("answered", 6)
     text = json.dumps(event.detail)
