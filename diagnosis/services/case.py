@@ -53,7 +53,7 @@ def _checked_note(note: str) -> str:
     return text
 
 
-def ranking_taken_out(*, user: User, case: Case, form: str) -> RankingRecord:
+def ranking_export(*, user: User, case: Case, form: str) -> RankingRecord:
     """The ranking that is about to leave the screen as `form` ("csv" or "print"), once that is audited.
 
     Raises NotReady without a ranking, or while the user's own differential is still to be recorded.

@@ -155,7 +155,7 @@ def case_note(request: HttpRequest, pk: int) -> HttpResponse:
 def ranking_csv(request: HttpRequest, pk: int) -> HttpResponse:
     """The whole list as CSV; every line names model, gallery and what the list is not."""
     case = case_of(request, pk)
-    record = case_service.ranking_taken_out(user=user_of(request), case=case, form="csv")
+    record = case_service.ranking_export(user=user_of(request), case=case, form="csv")
     response = HttpResponse(content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="case-{case.pk}-ranking-{record.pk}.csv"'
     writer = csv.writer(response)
@@ -169,7 +169,7 @@ def ranking_csv(request: HttpRequest, pk: int) -> HttpResponse:
 def case_print(request: HttpRequest, pk: int) -> HttpResponse:
     """One quiet sheet for paper or PDF."""
     case = case_of(request, pk)
-    record = case_service.ranking_taken_out(user=user_of(request), case=case, form="print")
+    record = case_service.ranking_export(user=user_of(request), case=case, form="print")
     return render(request, "diagnosis/cases/print.html", _sheet(request, case, record))
 
 

@@ -164,6 +164,37 @@ def test_several_files_get_an_age_each(open_page: Any, make_case: Any, make_pati
     assert list(case.photos.order_by("id").values_list("age_months", flat=True)) == [24, 84]
 
 
+def test_photos_are_dropped_on_the_form(open_page: Any, make_case: Any, make_patient: Any) -> None:
+    page = open_page(f"/cases/{make_case(make_patient()).pk}/")
+    drop = """(form) => {
+        const carried = new DataTransfer();
+        carried.items.add(new File(["x"], "one.heic"));
+        carried.items.add(new File(["y"], "two.jpg", {type: "image/jpeg"}));
+        carried.items.add(new File(["z"], "letter.txt", {type: "text/plain"}));
+        for (const kind of ["dragover", "drop"]) {
+            form.dispatchEvent(new DragEvent(kind, {dataTransfer: carried, bubbles: true, cancelable: true}));
+        }
+    }"""
+    page.locator("form[data-upload]").evaluate(drop)
+    names = page.locator("#photo-files").evaluate("field => [...field.files].map(file => file.name)")
+    assert names == ["one.heic", "two.jpg"]  # a letter is no photo
+    assert page.locator("[data-age]").count() == 2 and page.locator(".drop-over").count() == 0
+
+
+def test_on_a_phone_the_camera_adds_to_what_was_chosen(
+    open_page: Any, make_case: Any, make_patient: Any
+) -> None:
+    address = f"/cases/{make_case(make_patient()).pk}/"
+    assert not open_page(address).locator("[data-camera]").is_visible()
+    phone = open_page(address, width=390, has_touch=True, is_mobile=True)
+    assert phone.locator("[data-camera]").is_visible()
+    photo = {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": b"x"}
+    phone.set_input_files("#photo-files", [photo])
+    phone.set_input_files("[data-camera] input", [photo | {"name": "camera.jpg"}])
+    names = phone.locator("#photo-files").evaluate("field => [...field.files].map(file => file.name)")
+    assert names == ["a.jpg", "camera.jpg"]
+
+
 def test_a_list_appears_without_a_reload_and_the_page_stops_asking(
     open_page: Any, make_case: Any, make_patient: Any, make_photo: Any, make_ranking: Any
 ) -> None:

@@ -17,7 +17,7 @@ from diagnosis.models import (
     Verdict,
 )
 from diagnosis.selectors import for_gallery, verdicts_standing
-from diagnosis.services.case import case_note, case_open, ranking_taken_out
+from diagnosis.services.case import case_note, case_open, ranking_export
 from diagnosis.services.verdict import (
     case_leave_unsolved,
     case_reopen,
@@ -211,7 +211,7 @@ def test_own_differential_first(
     colleague = make_user(roles={"geneticist"}, team=team)
     for door in (
         lambda: verdict_record(user=clinician, case=case, syndrome=catalogue[0], answer="agree"),
-        lambda: ranking_taken_out(user=clinician, case=case, form="csv"),
+        lambda: ranking_export(user=clinician, case=case, form="csv"),
     ):
         with pytest.raises(NotReady):
             door()
@@ -240,7 +240,7 @@ def test_people_without_the_role_or_the_team_decide_nothing(
         (diagnosis_confirm, {"syndrome": catalogue[0]}),
         (case_leave_unsolved, {}),
         (case_note, {"note": "x"}),
-        (ranking_taken_out, {"form": "csv"}),
+        (ranking_export, {"form": "csv"}),
     )
     for user in outsiders:
         for act, arguments in acts:
