@@ -38,8 +38,19 @@ from PIL import Image  # noqa: E402
 
 from diagnosis import engine, jobs, pictures, tasks, vault  # noqa: E402
 from diagnosis.models import (  # noqa: E402
-    Case, Consent, ConsentForm, Diagnosis, Embedding, Extractor, Job, Patient, Photo, RoleGrant, Syndrome,
-    Team, User,
+    Case,
+    Consent,
+    ConsentForm,
+    Diagnosis,
+    Embedding,
+    Extractor,
+    Job,
+    Patient,
+    Photo,
+    RoleGrant,
+    Syndrome,
+    Team,
+    User,
 )  # fmt: skip
 from diagnosis.phenotype.face.align import align_face  # noqa: E402
 from diagnosis.phenotype.face.quality import assess_quality  # noqa: E402
@@ -109,7 +120,9 @@ def _patient(team: Team, code: str) -> Patient:
 
 def _gallery(team: Team, extractor: Extractor) -> None:
     random, rows = np.random.default_rng(3), len(engine.spec_of(extractor).rows)
-    names = [Syndrome.objects.get_or_create(identifier=f"SYN:B{n}", name=f"B{n}")[0] for n in range(SYNDROMES)]
+    names = [
+        Syndrome.objects.get_or_create(identifier=f"SYN:B{n}", name=f"B{n}")[0] for n in range(SYNDROMES)
+    ]
     for number in range(GALLERY):
         patient = _patient(team, f"G-{number:04d}")
         case = Case.objects.create(patient=patient, team=team)

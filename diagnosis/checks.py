@@ -26,7 +26,7 @@ def check_arrangement(app_configs: Sequence[AppConfig] | None, **kwargs: Any) ->
                 id="gestaltweb.E001",
             )
         )
-    if "InMemory" in settings.CHANNEL_LAYERS["default"]["BACKEND"]:
+    if "InMemory" in str(settings.CHANNEL_LAYERS["default"]["BACKEND"]):
         found.append(
             Error(
                 "Separate workers are set up (CELERY_BROKER_URL) but their progress cannot reach the pages.",

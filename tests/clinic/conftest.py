@@ -15,7 +15,7 @@ from PIL import Image
 
 @functools.cache
 def _compact_weights() -> bytes:
-    """The default network's layout with random weights from a fixed seed: quick, and good for nothing else."""
+    """The default network's layout with random weights from a fixed seed: good for nothing but tests."""
     import torch
 
     from diagnosis.phenotype.embed.backbone import build_backbone

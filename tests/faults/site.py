@@ -16,11 +16,11 @@ import numpy as np
 
 django.setup()
 
-from django.core.management import call_command
-from django.db.models import Count
-from django.utils import timezone
+from django.core.management import call_command  # noqa: E402
+from django.db.models import Count  # noqa: E402
+from django.utils import timezone  # noqa: E402
 
-from diagnosis.models import (
+from diagnosis.models import (  # noqa: E402
     Case,
     Consent,
     ConsentForm,

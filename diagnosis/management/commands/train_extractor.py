@@ -1,4 +1,4 @@
-"""Train the default extractor on synthetic people, calibrate and evaluate it. Needs the extra `synthetic`."""
+"""Train the default extractor on synthetic people, calibrate it, evaluate it. Needs the extra `synthetic`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from django.core.management import BaseCommand, CommandError
 
 
 class Command(BaseCommand):
-    help = "Train the default extractor from its committed configuration; hours on two cores, --quick seconds."
+    help = "Train the default extractor from its committed configuration: hours; --quick: seconds."
 
     def add_arguments(self, parser: Any) -> None:
-        parser.add_argument("--out", required=True, type=Path, help="folder for weights, card and measurements")
+        parser.add_argument(
+            "--out", required=True, type=Path, help="folder for weights, card and measurements"
+        )
         parser.add_argument("--work", required=True, type=Path, help="folder for rendered faces, used again")
         parser.add_argument("--workers", type=int, default=1, help="processes that render")
         parser.add_argument("--quick", action="store_true", help="only see that every step of training runs")
@@ -26,7 +28,11 @@ class Command(BaseCommand):
             raise CommandError(f"{error.name} is missing: pip install '.[synthetic]'.") from None
         config = training.quick_config() if options["quick"] else training.TrainConfig()
         trained = training.train(
-            config, work=options["work"], out=options["out"], workers=options["workers"], say=self.stdout.write
+            config,
+            work=options["work"],
+            out=options["out"],
+            workers=options["workers"],
+            say=self.stdout.write,
         )
         self.stdout.write(f"{trained.weights.name}: sha256 {trained.sha256}")
         if not options["quick"]:

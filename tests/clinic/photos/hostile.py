@@ -58,18 +58,18 @@ def good_files() -> dict[str, bytes]:
     rgb = Image.fromarray(scene())
     rgba = Image.fromarray(scene(channels=4), "RGBA")
     grey16 = Image.fromarray((np.arange(90 * 120).reshape(90, 120) * 6).astype(np.uint16))
-    files = {
+    return {
         "jpeg": saved(rgb, "JPEG", exif=exif()), "jpeg progressive": saved(rgb, "JPEG", progressive=True),
         "jpeg grey": saved(rgb.convert("L"), "JPEG"), "jpeg cmyk": saved(rgb.convert("CMYK"), "JPEG"),
         "png": saved(rgb, "PNG", exif=exif()), "png alpha": saved(rgba, "PNG"),
-        "png palette": saved(rgb.convert("P"), "PNG", transparency=3), "png 1 bit": saved(rgb.convert("1"), "PNG"),
+        "png palette": saved(rgb.convert("P"), "PNG", transparency=3),
+        "png 1 bit": saved(rgb.convert("1"), "PNG"),
         "png grey": saved(rgb.convert("L"), "PNG"), "png grey alpha": saved(rgba.convert("LA"), "PNG"),
         "png 16 bit grey": saved(grey16, "PNG"),
         "png 16 bit": png_of(120, 90, depth=16, body=b"".join(b"\0" + bytes(720) for _ in range(90))),
         "webp": saved(rgb, "WEBP", exif=exif()), "webp lossless": saved(rgba, "WEBP", lossless=True),
         "heic": heif(rgb),
     }  # fmt: skip
-    return files
 
 
 def refused_files() -> dict[str, bytes]:
@@ -85,14 +85,16 @@ def refused_files() -> dict[str, bytes]:
     return {
         "empty": b"", "one byte": b"\xff", "svg": svg, "svg with bom": b"\xef\xbb\xbf" + svg,
         "html": b"<!doctype html><script>alert(1)</script>", "gif": saved(rgb, "GIF"),
-        "gif animated": saved(frames[0], "GIF", **animated), "tiff": saved(rgb, "TIFF"), "bmp": saved(rgb, "BMP"),
-        "ico": saved(rgb.resize((64, 64)), "ICO"), "pdf": b"%PDF-1.7\n1 0 obj", "zip": b"PK\x03\x04" + bytes(40),
+        "gif animated": saved(frames[0], "GIF", **animated), "tiff": saved(rgb, "TIFF"),
+        "bmp": saved(rgb, "BMP"), "ico": saved(rgb.resize((64, 64)), "ICO"), "pdf": b"%PDF-1.7\n1 0 obj",
+        "zip": b"PK\x03\x04" + bytes(40),
         "jpeg 2000": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(30), "jxl": b"\xff\x0a" + bytes(30),
         "avif": b"\0\0\0\x20ftypavif\0\0\0\0avifmif1miafMA1B" + bytes(80),
         "mp4": b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41" + bytes(80),
         "heic sequence": b"\0\0\0\x18ftyphevc\0\0\0\0mif1hevc" + bytes(80),
         "script": b"#!/bin/sh\nrm -rf /\n", "text": b"hello", "random": np.random.default_rng(1).bytes(5000),
-        "webp animated": saved(frames[0], "WEBP", **animated), "png animated": saved(frames[0], "PNG", **animated),
+        "webp animated": saved(frames[0], "WEBP", **animated),
+        "png animated": saved(frames[0], "PNG", **animated),
         "1x1 jpeg": saved(rgb.resize((1, 1)), "JPEG"), "1x1 png": saved(rgb.resize((1, 1)), "PNG"),
         "1x1 webp": saved(rgb.resize((1, 1)), "WEBP"), "thin": saved(rgb.resize((4000, 8)), "PNG"),
         "100 MP png": png_of(10_000, 10_000, body=bytes(1000)),

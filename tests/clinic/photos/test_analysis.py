@@ -1,4 +1,4 @@
-"""The analysis of a photo when something is in the way: refusals, withdrawal in between, crashes, no model."""
+"""The analysis of a photo when something is in the way: refusals, withdrawal, crashes, no model."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def test_several_faces_wait_for_a_choice(desk, run_jobs, two_faces) -> None:
 
 @pytest.mark.parametrize(
     "landmarks",
-    ["nonsense", [[1, 2]], [[0, 0]] * 5, [[float("nan"), 1]] * 5, [[10, 10], [20, 10], [15, 15], [-50, 20], [20, 20]],
-     [[10, 10]] * 4, {"a": 1}],
+    ["nonsense", [[1, 2]], [[0, 0]] * 5, [[float("nan"), 1]] * 5, [[10, 10]] * 4, {"a": 1},
+     [[10, 10], [20, 10], [15, 15], [-50, 20], [20, 20]]],
 )  # fmt: skip
 def test_landmarks_that_form_no_face_are_refused_at_once(desk, run_jobs, photo_bytes, landmarks) -> None:
     user, _, case = desk

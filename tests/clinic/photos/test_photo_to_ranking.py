@@ -58,7 +58,8 @@ def test_the_list_is_that_of_the_definition(scene, photo_bytes, run_jobs, extrac
     nearest: dict[str, float] = {}
     for embedding in Embedding.objects.exclude(photo=photo):
         rows = engine.open_rows(embedding).astype(np.float64)
-        distance = np.mean([1 - q @ g / np.linalg.norm(q) / np.linalg.norm(g) for q, g in zip(query, rows)])
+        pairs = zip(query, rows, strict=True)
+        distance = np.mean([1 - q @ g / np.linalg.norm(q) / np.linalg.norm(g) for q, g in pairs])
         name = embedding.photo.patient.diagnoses.get().syndrome.identifier
         nearest[name] = min(distance, nearest.get(name, 9.0))
     expected = sorted(nearest, key=lambda name: (nearest[name], name))
