@@ -17,7 +17,7 @@ from diagnosis import case_selectors
 from diagnosis.errors import ClinicError
 from diagnosis.forms.cases import CaseFilterForm, CaseForm, NoteForm, number_of, words_of
 from diagnosis.models import Case, RankingRecord, Role, User
-from diagnosis.permissions import require, visible_to
+from diagnosis.permissions import can, require, visible_to
 from diagnosis.services import case as case_service
 from diagnosis.views.case_page import ROWS_FIRST, case_context, ranking_rows
 from diagnosis.views.case_table import EXPORT_COLUMNS, export_rows
@@ -39,19 +39,22 @@ def case_of(request: HttpRequest, pk: int) -> Case:
 
 
 HOMES = (
-    (Role.GENETICIST, "clinic:case_list"),
-    (Role.INTAKE, "clinic:patient_list"),
-    (Role.SITE_ADMIN, "clinic:user_list"),
-    (Role.AUDITOR, "clinic:audit_list"),
+    ("case.list", "clinic:case_list"),
+    ("patient.list", "clinic:patient_list"),
+    ("users.manage", "clinic:user_list"),
+    ("audit.view", "clinic:audit_list"),
 )
 
 
 @login_required
 @require_GET
 def home(request: HttpRequest) -> HttpResponse:
-    """Where this user's work begins; without a role, their account."""
-    roles = user_of(request).roles
-    return redirect(next((place for role, place in HOMES if role in roles), "mfa_index"))
+    """Where this user's work begins; the account for those who still have to set up their second factor,
+    and for those without a role."""
+    user = user_of(request)
+    place = next((place for action, place in HOMES if can(user, action)), "mfa_index")
+    unprotected = Role.SITE_ADMIN in user.roles and not can(user, "users.manage")
+    return redirect("mfa_index" if unprotected and place == "clinic:audit_list" else place)
 
 
 @login_required

@@ -624,10 +624,12 @@ def test_the_sheet_for_paper_is_audited(browser: Client, ranked: Any) -> None:
 def test_where_each_role_begins(client: Client, make_user: Any, team: Any) -> None:
     for role, place in (
         ("geneticist", "clinic:case_list"), ("intake", "clinic:patient_list"),
-        ("site_admin", "clinic:user_list"),
+        ("site_admin", "mfa_index"),
         ("auditor", "clinic:audit_list"), ("api", "mfa_index"),
     ):  # fmt: skip
         client.force_login(make_user(roles={role}, team=team))
         assert client.get("/")["Location"] == reverse(place)
+    client.force_login(make_user(roles={"site_admin"}, team=team, second_factor=True))
+    assert client.get("/")["Location"] == reverse("clinic:user_list")
     client.logout()
     assert client.get("/")["Location"].startswith(reverse("account_login"))
