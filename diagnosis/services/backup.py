@@ -290,6 +290,7 @@ def _database_restore(folder: Path) -> None:
     if connection.vendor == "postgresql":
         command = ["pg_restore", "--clean", "--if-exists", "--no-owner", "--single-transaction"]
         name, dump = connection.settings_dict["NAME"], folder / DATABASES["postgresql"]
+        connection.close()  # pg_restore replaces the tables and must not wait for us
         _postgres([*command, f"--dbname={name}", str(dump)])
         connection.close()
         return
