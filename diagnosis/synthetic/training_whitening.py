@@ -34,6 +34,35 @@ def whitening_matrix(covariance: Float64, shrinkage: float) -> Float64:
     return np.asarray((vectors / np.sqrt(values)) @ vectors.T)
 
 
+def discriminant_matrix(
+    embeddings: Float64, labels: npt.NDArray[np.int64], shrinkage: float, exponent: float
+) -> Float64:
+    """Whitening, then each direction weighted by how much of its spread lies between syndromes: (d, d).
+
+    In whitened space the within-class covariance is I. A direction whose class means have variance λ there
+    is multiplied by (λ / (λ + 1)) ** exponent, the share of its variance that a syndrome explains, as in
+    probabilistic linear discriminant analysis (Ioffe, ECCV 2006); λ is freed of the part that means of
+    finitely many patients have by chance. exponent 0 keeps whitening alone, up to a rotation.
+    """
+    whitening = whitening_matrix(within_class_covariance(embeddings, labels), shrinkage)
+    whitened = (embeddings - embeddings.mean(axis=0)) @ whitening
+    between = between_class_covariance(whitened, labels)
+    spread, directions = np.linalg.eigh(between)
+    positive = np.maximum(spread, 0.0)
+    weights = (positive / (positive + 1.0)) ** exponent
+    return np.asarray(weights[:, None] * (directions.T @ whitening))
+
+
+def between_class_covariance(points: Float64, labels: npt.NDArray[np.int64]) -> Float64:
+    """points (n, d) → covariance (d, d) of class means, less what their own sampling adds. Not always ≥ 0."""
+    _, place, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(counts), points.shape[1]))
+    np.add.at(sums, place, points)
+    means = sums / counts[:, None]
+    chance = within_class_covariance(points, labels) * np.mean(1.0 / counts)
+    return np.asarray(np.cov(means.T) - chance)
+
+
 def fold_into_neck(neck: nn.Sequential, matrix: Float64, origin: Float64) -> None:
     """Change neck (Linear, BatchNorm1d) in place so that it answers matrix @ (old answer - origin).
 

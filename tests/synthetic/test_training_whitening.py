@@ -7,7 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from diagnosis.synthetic.training_whitening import fold_into_neck, whitening_matrix, within_class_covariance
+from diagnosis.synthetic.training_whitening import (
+    between_class_covariance,
+    discriminant_matrix,
+    fold_into_neck,
+    whitening_matrix,
+    within_class_covariance,
+)
 
 
 def grouped_points(seed: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -40,6 +46,32 @@ def test_full_shrinkage_only_scales() -> None:
     points, labels = grouped_points()
     matrix = whitening_matrix(within_class_covariance(points, labels), shrinkage=1.0)
     np.testing.assert_allclose(matrix, np.eye(6) * matrix[0, 0], atol=1e-9)
+
+
+def test_discriminant_without_weights_is_whitening() -> None:
+    """Up to a rotation: all distances are those of whitened points."""
+    points, labels = grouped_points()
+    plain = whitening_matrix(within_class_covariance(points, labels), shrinkage=0.2)
+    turned = discriminant_matrix(points, labels, shrinkage=0.2, exponent=0.0)
+    np.testing.assert_allclose(turned.T @ turned, plain.T @ plain, atol=1e-9)
+
+
+def test_discriminant_silences_directions_that_no_syndrome_explains() -> None:
+    random = np.random.default_rng(3)
+    labels = np.repeat(np.arange(40), 25)
+    signal = random.normal(size=(40, 1))[labels] * 2 + random.normal(size=(1000, 1))
+    points = np.concatenate([signal, random.normal(size=(1000, 3)) * 5], axis=1)
+    matrix = discriminant_matrix(points, labels, shrinkage=0.0, exponent=1.0)
+    heard = np.linalg.norm(matrix, axis=0) * points.std(axis=0)
+    assert heard[0] > 10 * heard[1:].max()
+
+
+def test_between_class_covariance_is_free_of_chance() -> None:
+    """Classes that differ by chance alone have none, on average over many draws."""
+    random = np.random.default_rng(4)
+    labels = np.repeat(np.arange(20), 4)
+    found = [between_class_covariance(random.normal(size=(80, 2)), labels) for _ in range(400)]
+    np.testing.assert_allclose(np.mean(found, axis=0), 0, atol=0.02)
 
 
 def trained_looking_neck() -> nn.Sequential:
