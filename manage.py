@@ -6,6 +6,7 @@ import sys
 
 
 def main() -> None:
+    os.umask(0o077)  # whatever a command writes is this user's alone
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gestaltweb.settings.dev")
     from django.core.management import execute_from_command_line
 

@@ -1,4 +1,4 @@
-"""What every page shows: the site, the model and gallery behind it, and the places this user may go."""
+"""What every page shows: the site, its version, and the model in use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
-from diagnosis.registries import navigation
 from diagnosis.selectors import extractor_adopted
 
 
@@ -18,7 +17,4 @@ def site(request: HttpRequest) -> dict[str, Any]:
         "site_name": settings.SITE_NAME,
         "version": settings.VERSION,
         "extractor": SimpleLazyObject(extractor_adopted),
-        "more_navigation": [
-            link for _, links in navigation.items() for link in links(getattr(request, "user", None))
-        ],
     }

@@ -29,6 +29,20 @@ class PatientPagesMiddleware:
         return response
 
 
+class SecondFactorMiddleware:
+    """Binds the second factor to the session: one opened with a password alone never gains its rights."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.user.is_authenticated:
+            methods = request.session.get("account_authentication_methods", [])
+            proved = any(method.get("method") == "mfa" for method in methods)
+            request.user.second_factor_proved = proved
+        return self.get_response(request)
+
+
 class ErrorSentencesMiddleware:
     """A ClinicError that a view let through becomes a page (or an htmx answer) with its sentence."""
 

@@ -49,7 +49,13 @@ SECOND_FACTOR: Final = frozenset({"model.manage", "users.manage"})
 
 
 def has_second_factor(user: User) -> bool:
-    """Whether a second factor is set up; sign-in asks for it whenever it is."""
+    """Whether this person proved a second factor: in this session, as the middleware saw it, if there is one.
+
+    Without a session (commands, services among themselves) it is enough that one is set up.
+    """
+    proved = getattr(user, "second_factor_proved", None)
+    if proved is not None:
+        return bool(proved)
     from allauth.mfa.models import Authenticator
 
     return bool(Authenticator.objects.filter(user=user, type=Authenticator.Type.TOTP).exists())
@@ -72,7 +78,7 @@ def require(user: Any, action: str, obj: models.Model | None = None) -> None:
     if can(user, action, obj):
         return
     if action in SECOND_FACTOR and Role.SITE_ADMIN in getattr(user, "roles", ()):
-        raise NotAllowed("This needs a second factor. Set one up under Account, then try again.")
+        raise NotAllowed("This needs a second factor. Set one up under Account, then sign in again with it.")
     raise NotAllowed("Your account may not do this. Ask a site admin if you need it.")
 
 

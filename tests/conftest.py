@@ -67,6 +67,23 @@ def make_user(db: None) -> Callable[..., Any]:
 
 
 @pytest.fixture
+def sign_in() -> Callable[..., Any]:
+    """sign_in(client, user): signed in with password and, where one is set up, the second factor."""
+
+    def enter(client: Any, user: Any) -> Any:
+        from diagnosis.permissions import has_second_factor
+
+        client.force_login(user)
+        if has_second_factor(user):
+            session = client.session
+            session["account_authentication_methods"] = [{"method": "mfa", "type": "totp"}]
+            session.save()
+        return client
+
+    return enter
+
+
+@pytest.fixture
 def consent_form(db: None) -> Any:
     from diagnosis.models import ConsentForm
 

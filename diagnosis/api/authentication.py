@@ -54,6 +54,7 @@ class TokenAuthentication(BaseAuthentication):
             raise AuthenticationFailed(WRONG)
         if Role.API not in row.user.roles or username not in (None, row.user.username):
             raise AuthenticationFailed(WRONG)
+        row.user.second_factor_proved = False  # a token is one factor
         return row.user, row
 
 

@@ -25,6 +25,11 @@ class EvidenceQuerySet(models.QuerySet[Any]):
     def bulk_update(self, *args: Any, **kwargs: Any) -> int:
         raise EvidenceChanged(f"{self.model.__name__} rows are evidence and are never updated")
 
+    def bulk_create(self, objs: Any, *args: Any, **kwargs: Any) -> list[Any]:
+        if kwargs.get("update_conflicts"):
+            raise EvidenceChanged(f"{self.model.__name__} rows are evidence and are never updated")
+        return super().bulk_create(objs, *args, **kwargs)
+
     def erase(self) -> int:
         """Remove rows because a patient withdrew. The audit chain keeps that it happened."""
         return int(super().delete()[0])
@@ -41,7 +46,8 @@ class Evidence(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         if self.pk is not None and not self._state.adding:
             raise EvidenceChanged(f"{type(self).__name__} rows are evidence and are never updated")
-        super().save(*args, **kwargs)
+        # force_insert: with a primary key of its own, Django would try an UPDATE first.
+        super().save(*args, **(kwargs | {"force_insert": True}))
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         raise EvidenceChanged(f"{type(self).__name__} rows are evidence and are never deleted")

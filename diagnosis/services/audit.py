@@ -1,11 +1,18 @@
-"""The audit chain: append-only, each link hashing the one before (compare RFC 6962's idea of a log)."""
+"""The audit chain: append-only, each link hashing the one before (compare RFC 6962's idea of a log).
+
+The newest link's number and hash also stand in a small file beside the keys, outside the database: whoever
+edits the database alone can neither recompute the chain unseen nor cut off its end.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
@@ -31,10 +38,12 @@ def audit(*, actor: User | None, action: str, subject: str, **detail: Any) -> Au
         digest = event_digest(
             at=at.isoformat(), actor=label, action=action, subject=subject, detail=detail, previous=previous
         )
-        return AuditEvent.objects.create(
+        event = AuditEvent.objects.create(
             at=at, actor=actor, actor_label=label, action=action, subject=subject, detail=detail,
             previous=previous, sha256=digest,
-        )
+        )  # fmt: skip
+        transaction.on_commit(lambda: _head_advance(event.pk, digest), robust=True)
+        return event
 
 
 def _lock_chain() -> None:
@@ -45,14 +54,54 @@ def _lock_chain() -> None:
 
 
 def chain_fault() -> int | None:
-    """The primary key of the first link that does not fit, or None for an intact chain."""
-    previous = GENESIS
+    """The primary key of the first link that does not fit, or None for an intact chain.
+
+    Links missing at the end are found by the head beside the keys; then its number is returned.
+    """
+    previous, hashes = GENESIS, {}
     for event in AuditEvent.objects.order_by("id").iterator():
         expected = event_digest(
             at=event.at.isoformat(), actor=event.actor_label, action=event.action, subject=event.subject,
             detail=event.detail, previous=previous,
-        )
+        )  # fmt: skip
         if event.previous != previous or event.sha256 != expected:
             return int(event.pk)
-        previous = event.sha256
-    return None
+        previous = hashes[event.pk] = event.sha256
+    number, digest = _head_read()
+    return number if number and hashes.get(number) != digest else None
+
+
+# --- the head beside the keys ------------------------------------------------------------------------------
+
+
+def _head_path() -> Path:
+    return Path(settings.GESTALTWEB_KEYS) / "audit-head"
+
+
+def _head_read() -> tuple[int, str]:
+    try:
+        number, digest = _head_path().read_text("utf-8").split()
+    except FileNotFoundError:
+        return 0, ""
+    return int(number), digest
+
+
+def _head_advance(number: int, digest: str) -> None:
+    """Note the newest link. Several processes write; the greatest number stays."""
+    path = _head_path()
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if number > _head_read()[0]:
+            partial = path.with_suffix(".new")
+            partial.write_text(f"{number} {digest}", encoding="utf-8")
+            partial.chmod(0o600)
+            partial.replace(path)
+
+
+def head_restart() -> None:
+    """After a restore the chain ends earlier than the head says: begin again from what is there."""
+    _head_path().unlink(missing_ok=True)
+    last = AuditEvent.objects.order_by("-id").first()
+    if last is not None:
+        _head_advance(last.pk, last.sha256)

@@ -18,7 +18,9 @@ from diagnosis.permissions import require
 from diagnosis.services.audit import audit
 
 
-def user_create(*, user: User | None, username: str, full_name: str, roles: set[str], teams: list[Team]) -> User:
+def user_create(
+    *, user: User | None, username: str, full_name: str, roles: set[str], teams: list[Team]
+) -> User:
     """Make an account without a password; hand its one-time link (`password_link`) to the person.
 
     `user` is None only for the site's own set-up. Raises Duplicate for a taken name.
@@ -45,6 +47,7 @@ def roles_set(*, user: User | None, target: User, roles: set[str]) -> None:
     """Make `roles` the exact set of the target's roles. The last active site admin cannot be demoted."""
     if user is not None:
         require(user, "users.manage")
+    _require_other(user, target)
     unknown = roles - set(Role.values)
     if unknown:
         raise InvalidInput(f"Unknown role: {', '.join(sorted(unknown))}.")
@@ -66,6 +69,7 @@ def teams_set(*, user: User | None, target: User, teams: list[Team]) -> None:
     """Make `teams` the exact set of the target's teams."""
     if user is not None:
         require(user, "users.manage")
+    _require_other(user, target)
     with transaction.atomic():
         target.teams.set(teams)
         audit(actor=user, action="user.teams", subject=f"user:{target.pk}", teams=[team.pk for team in teams])
@@ -106,7 +110,7 @@ def password_link(*, user: User | None, target: User) -> str:
 
 
 def second_factor_reset(*, user: User, target: User) -> None:
-    """Remove a lost second factor, so that the person sets up a new one at the next sign-in."""
+    """Remove a lost second factor and end all sessions; actions that need one stay closed until it is new."""
     require(user, "users.manage")
     from allauth.mfa.models import Authenticator
 
@@ -156,6 +160,12 @@ def token_revoke(*, user: User, token: ApiToken) -> None:
 def token_hash(token: str) -> str:
     """Hex sha256 of a 256-bit random token; such a token needs no slow hash."""
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _require_other(user: User | None, target: User) -> None:
+    """A site admin sees no faces; so nobody gives themselves a clinical role or a team."""
+    if user is not None and user.pk == target.pk:
+        raise InvalidInput("Nobody changes their own roles or teams. Ask another site admin.")
 
 
 def _require_another_admin(target: User) -> None:

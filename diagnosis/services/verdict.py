@@ -67,7 +67,7 @@ def verdict_record(*, user: User, case: Case, syndrome: Syndrome, answer: str) -
     with transaction.atomic():
         row = Verdict.objects.create(case=case, ranking=record, syndrome=syndrome, answer=answer, user=user)
         audit(actor=user, action="verdict.recorded", subject=f"case:{case.pk}", ranking=record.pk,
-              syndrome=syndrome.identifier, answer=answer)  # fmt: skip
+              verdict=row.pk)  # fmt: skip
     return row
 
 
@@ -89,8 +89,7 @@ def diagnosis_confirm(*, user: User, case: Case, syndrome: Syndrome, gene: Gene 
             row = Diagnosis.objects.create(
                 patient=case.patient, case=case, syndrome=syndrome, gene=gene, confirmed_by=user
             )
-            audit(actor=user, action="diagnosis.confirmed", subject=f"case:{case.pk}", diagnosis=row.pk,
-                  syndrome=syndrome.identifier, gene=gene.symbol if gene else "")  # fmt: skip
+            audit(actor=user, action="diagnosis.confirmed", subject=f"case:{case.pk}", diagnosis=row.pk)
             _tell_gallery(case.patient, "diagnosis.confirmed")
     except IntegrityError:  # two clinicians confirmed at the same moment; the first one stands
         raise Duplicate("This patient has just been given a diagnosis. Reload the page.") from None
@@ -112,7 +111,7 @@ def _retract(standing: Diagnosis, user: User) -> None:
     standing.retracted_at = timezone.now()
     standing.save(update_fields=["retracted_at"])
     audit(actor=user, action="diagnosis.retracted", subject=f"patient:{standing.patient_id}",
-          diagnosis=standing.pk, syndrome=standing.syndrome.identifier)  # fmt: skip
+          diagnosis=standing.pk)  # fmt: skip
 
 
 def case_leave_unsolved(*, user: User, case: Case) -> Case:

@@ -58,6 +58,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "diagnosis.middleware.SecondFactorMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -98,7 +99,7 @@ SQLITE_OPTIONS = {
 if env.text("DATABASE_URL"):
     import dj_database_url
 
-    DATABASES = {"default": dj_database_url.parse(env.text("DATABASE_URL"), conn_max_age=60)}
+    DATABASES = {"default": dj_database_url.parse(env.text("DATABASE_URL"), conn_max_age=0)}
 else:
     DATABASES = {
         "default": {
@@ -165,6 +166,8 @@ MFA_ADAPTER = "diagnosis.accounts.SealedSecondFactor"
 SESSION_COOKIE_NAME = f"gw_{SITE_SLUG}_session"
 CSRF_COOKIE_NAME = f"gw_{SITE_SLUG}_csrf"
 LANGUAGE_COOKIE_NAME = f"gw_{SITE_SLUG}_language"
+# Messages live in the session: a cookie of their own would be shared by all sites on one host.
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"

@@ -24,7 +24,10 @@ import permission_rows as rows  # noqa: E402
 
 METHODS = ("get", "post", "put", "patch", "delete")
 REFUSED = {302, 401, 403, 404}
-CHANGES_BY_ITSELF = {"Session", "AuditEvent"}  # a signed-in request may renew its session; refusals may be audited
+CHANGES_BY_ITSELF = {
+    "Session",
+    "AuditEvent",
+}  # a signed-in request may renew its session; refusals may be audited
 
 
 def all_names(patterns: Any = None, prefix: str = "") -> set[str]:
@@ -61,10 +64,10 @@ def world(db: None, make_user: Any, make_patient: Any, make_case: Any) -> Any:
 
 
 @pytest.mark.parametrize("row", rows.ROWS, ids=[row.name for row in rows.ROWS])
-def test_row(row: Any, world: Any) -> None:
+def test_row(row: Any, world: Any, sign_in: Any) -> None:
     clients = {who: Client(raise_request_exception=False) for who in rows.WHO}
     for who, user in world.users.items():
-        clients[who].force_login(user)
+        sign_in(clients[who], user)
     before = fingerprint()
     for who, client in clients.items():
         refused = [method for method in METHODS if not _ask(row, who, method, client, world)]

@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 
 from diagnosis.models import AuditEvent, EvidenceChanged
-from diagnosis.services.audit import GENESIS, audit, chain_fault
+from diagnosis.services.audit import GENESIS, audit, chain_fault, head_restart
 
 
 @pytest.fixture
@@ -47,3 +47,29 @@ def test_evidence_refuses_edits_and_deletes(chain) -> None:
         with pytest.raises(EvidenceChanged):
             attempt()
     assert chain_fault() is None and AuditEvent.objects.count() == 5
+
+
+def test_the_end_cannot_be_cut_off_nor_the_chain_recomputed(make_user, transactional_db) -> None:
+    for number in range(4):
+        audit(actor=None, action="photo.add", subject=f"photo:{number}")
+    last = AuditEvent.objects.order_by("-id").first()
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM diagnosis_auditevent WHERE id = %s", [last.pk])
+    assert chain_fault() == last.pk
+    head_restart()
+    assert chain_fault() is None
+
+
+def test_evidence_with_a_number_of_its_own_is_inserted_never_overwritten(chain) -> None:
+    from django.db import IntegrityError, transaction
+
+    copy = AuditEvent(
+        pk=chain[0].pk, at=chain[0].at, actor_label="x", action="x", subject="x", sha256="0" * 64
+    )
+    with pytest.raises(IntegrityError), transaction.atomic():
+        copy.save()
+    with pytest.raises(EvidenceChanged):
+        AuditEvent.objects.bulk_create(
+            [copy], update_conflicts=True, update_fields=["action"], unique_fields=["id"]
+        )
+    assert chain_fault() is None

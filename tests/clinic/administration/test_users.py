@@ -16,9 +16,7 @@ def admin(make_user):
 
 
 def test_a_new_account_has_no_password_until_its_link_is_used_once(admin, client) -> None:
-    created = users.user_create(
-        user=admin, username="mara", full_name="", roles={Role.GENETICIST}, teams=[]
-    )
+    created = users.user_create(user=admin, username="mara", full_name="", roles={Role.GENETICIST}, teams=[])
     assert not created.has_usable_password()
     link = users.password_link(user=admin, target=created)
     page = client.get(link, follow=True)
@@ -40,11 +38,27 @@ def test_without_second_factor_an_admin_manages_nobody(make_user) -> None:
 
 def test_the_last_admin_stays(admin) -> None:
     with pytest.raises(InvalidInput, match="last site admin"):
-        users.roles_set(user=admin, target=admin, roles={Role.AUDITOR})
+        users.roles_set(user=None, target=admin, roles={Role.AUDITOR})
     with pytest.raises(InvalidInput, match="last site admin"):
         users.user_deactivate(user=admin, target=admin)
     admin.forget_roles()
     assert admin.roles == {"site_admin"} and User.objects.get(pk=admin.pk).is_active
+
+
+def test_nobody_gives_themselves_a_role_or_a_team(admin, team) -> None:
+    for change in (
+        lambda: users.roles_set(user=admin, target=admin, roles={"site_admin", "geneticist"}),
+        lambda: users.teams_set(user=admin, target=admin, teams=[team]),
+    ):
+        with pytest.raises(InvalidInput, match="another site admin"):
+            change()
+    admin.forget_roles()
+    assert admin.roles == {"site_admin"} and admin.teams.count() == 0
+
+
+def test_a_session_without_the_second_factor_never_gains_its_rights(admin, client) -> None:
+    client.force_login(admin)  # password only; a second factor is set up, but not proved here
+    assert client.get(reverse("clinic:user_list")).status_code == 403
 
 
 def test_names_are_unique_and_plain(admin) -> None:
@@ -75,8 +89,8 @@ def test_tokens_are_for_api_accounts_and_only_hashes_are_kept(admin, make_user) 
     assert row.token_hash == users.token_hash(token) and token not in str(row.__dict__)
 
 
-def test_pages_of_the_administration_work(admin, client, make_user, team) -> None:
-    client.force_login(admin)
+def test_pages_of_the_administration_work(admin, client, make_user, team, sign_in) -> None:
+    sign_in(client, admin)
     other = make_user(roles={"intake", "api"}, team=team)
     for name, args in (
         ("user_list", []), ("user_page", [other.pk]), ("audit_list", []), ("audit_csv", []), ("model_page", []),
