@@ -8,7 +8,7 @@ from typing import Any
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from diagnosis.models import Consent, IntakeLink, Patient, Team, Tier, User
+from diagnosis.models import Case, Consent, IntakeLink, Patient, Team, Tier, User
 from diagnosis.permissions import visible_to
 from diagnosis.selectors import consent_now
 
@@ -33,6 +33,11 @@ def patient_list(user: User, *, search: str = "") -> QuerySet[Patient]:
 def patients_for(user: User) -> QuerySet[Patient]:
     """The patients whose pages `user` may open."""
     return visible_to(user, Patient.objects.all()).select_related("team")
+
+
+def cases_of(user: User, patient: Patient) -> QuerySet[Case]:
+    """The patient's cases that `user` may open: none for intake staff."""
+    return visible_to(user, Case.objects.filter(patient=patient)).order_by("-id")
 
 
 def choices_of(consent: Consent | None) -> list[Choice]:

@@ -16,7 +16,7 @@ from diagnosis.consent_forms.qr import qr_svg_path
 from diagnosis.errors import ClinicError, Unreadable
 from diagnosis.forms.patients import LanguageForm, PatientForm, PatientSearchForm
 from diagnosis.models import Consent, Patient
-from diagnosis.patient_selectors import choices_now, link_open, patient_list, patients_for
+from diagnosis.patient_selectors import cases_of, choices_now, link_open, patient_list, patients_for
 from diagnosis.permissions import require
 from diagnosis.selectors import consent_history, consent_now
 from diagnosis.services import consent as consents
@@ -75,7 +75,7 @@ def _answer(request: HttpRequest, patient: Patient, status: int = 200, **more: A
         "patient": patient, "identity": _identity(request, patient), "choices": choices_now(patient),
         "consent": consent_now(patient), "history": consent_history(patient), "link": link_open(patient),
         "of_age": _of_age(patient), "lines": ledger.ledger_read(patient), "language_form": LanguageForm(),
-        "link_days": LINK_DAYS, **more,
+        "link_days": LINK_DAYS, "cases": cases_of(request.user, patient), **more,  # type: ignore[arg-type]
     }  # fmt: skip
     return render(request, "diagnosis/patients/page.html", page, status=status)
 

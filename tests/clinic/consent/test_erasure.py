@@ -311,3 +311,40 @@ def test_a_reader_that_holds_the_log_delays_only_the_log(photographed: Any, monk
     reader.close()
     assert erasures_replay() == 0 and Path(name + "-wal").stat().st_size == 0
     assert connection.cursor().execute("PRAGMA busy_timeout").fetchone()[0] == 30000
+
+
+def test_a_photo_taken_in_by_the_service_goes_without_a_trace(
+    register: Any, agree: Any, make_user: Any, make_case: Any, site_home: Path, monkeypatch: Any
+) -> None:
+    """The real way in: upload, seal, job. What was shown to the clinician is what is searched for."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    from diagnosis import jobs
+    from diagnosis.errors import ConsentMissing
+    from diagnosis.services.photo import photo_add, photo_picture
+
+    monkeypatch.setattr(jobs, "wake", lambda *args: None)
+    patient = register()
+    agree(patient)
+    doctor = make_user(roles={"geneticist"}, team=patient.team)
+    case = make_case(patient)
+    stream = io.BytesIO()
+    noise = np.random.default_rng(5).integers(0, 255, (400, 400, 3), np.uint8)
+    Image.fromarray(noise).save(stream, "PNG")
+    photo = photo_add(user=doctor, case=case, data=stream.getvalue())
+    picture, _kind = photo_picture(user=doctor, photo=photo, kind="original")
+    with default_storage.open(photo.original, "rb") as blob:
+        sealed = blob.read()
+    assert len(picture) > 10_000 and Job.objects.filter(subject=photo.pk).exists()
+    marks = [picture[5000:5064], stream.getvalue()[5000:5064], sealed[:64], sealed[5000:5064]]
+    assert [sum(mark in data for _name, data in places(site_home)) for mark in marks] == [0, 0, 1, 1]
+    withdraw(patient)
+    assert [sum(mark in data for _name, data in places(site_home)) for mark in marks] == [0, 0, 0, 0]
+    assert not Photo.objects.exists() and not Job.objects.exists() and not vault.has_key(photo.key)
+    with pytest.raises(ConsentMissing):
+        photo_picture(user=doctor, photo=photo, kind="original")
+    with pytest.raises(ConsentMissing):
+        photo_add(user=doctor, case=Case.objects.get(pk=case.pk), data=stream.getvalue())

@@ -364,6 +364,35 @@ def test_intake_staff_see_no_face_and_no_ranking(
     )
 
 
+def test_geneticists_go_on_to_the_case(
+    client: Any, make_user: Any, register: Any, agree: Any, full_case: Any
+) -> None:
+    patient = register()
+    agree(patient)
+    case = full_case(patient)
+    client.force_login(make_user(roles={"geneticist"}, team=patient.team))
+    shown = client.get(reverse("clinic:patient_page", args=[patient.pk])).content.decode()
+    assert reverse("clinic:case_page", args=[case.pk]) in shown
+    assert f"{reverse('clinic:case_new')}?patient={patient.pk}" in shown and "<img" not in shown
+
+
+def test_a_child_who_came_of_age_is_asked_to_sign(
+    client: Any, clerk: Any, register: Any, agree: Any, adult_born: dt.date
+) -> None:
+    import time_machine
+    from django.utils import timezone
+
+    today = timezone.localdate()
+    child = register(date_of_birth=dt.date(today.year - 17, 1, 1))
+    agree(child, signer="parent", form=consent.form_current("en", "parent"))
+    address = reverse("clinic:patient_page", args=[child.pk])
+    client.force_login(clerk)
+    assert "of age now" not in client.get(address).content.decode()
+    with time_machine.travel(dt.datetime(today.year + 1, 2, 1, tzinfo=dt.UTC)):
+        client.force_login(clerk)
+        assert "of age now" in client.get(address).content.decode()
+
+
 def test_staff_withdraw_in_two_steps(
     client: Any, clerk: Any, register: Any, agree: Any, full_case: Any
 ) -> None:
