@@ -153,3 +153,45 @@ def mutate(data: bytes, random: np.random.Generator) -> bytes:
         for _ in range(random.integers(1, 12)):
             damaged[random.integers(0, reach)] ^= 1 << random.integers(0, 8)
     return bytes(damaged)
+
+
+def turned_heic(data: bytes, quarter_turns: int) -> bytes:
+    """A HEIC with an irot property (ISO/IEC 23008-12 section 6.5.10) for its item, as cameras write it.
+
+    The property goes to the end of ipco and its index to the end of the first ipma entry; the boxes around
+    grow, and iloc's offsets move with the pixel data.
+    """
+    changed = bytearray(data)
+    irot = b"\0\0\0\x09irot" + bytes([quarter_turns])
+    ipco, ipma = data.index(b"ipco") - 4, data.index(b"ipma") - 4
+    boxes, at, end = 0, ipco + 8, ipco + int.from_bytes(data[ipco : ipco + 4], "big")
+    while at < end:
+        boxes, at = boxes + 1, at + int.from_bytes(data[at : at + 4], "big")
+    entry = ipma + 16  # size, type, version and flags, number of entries; then item, number, indices
+    changed[entry + 2] += 1
+    indices = entry + 3 + data[entry + 2]
+    for name, more in (
+        (b"ipma", 1),
+        (b"ipco", len(irot)),
+        (b"iprp", len(irot) + 1),
+        (b"meta", len(irot) + 1),
+    ):
+        start = data.index(name) - 4
+        changed[start : start + 4] = (int.from_bytes(data[start : start + 4], "big") + more).to_bytes(
+            4, "big"
+        )
+    offset = data.index(b"mdat") + 4
+    for place in _offsets_in_iloc(data, offset):
+        old = int.from_bytes(data[place : place + 4], "big")
+        changed[place : place + 4] = (old + len(irot) + 1).to_bytes(4, "big")
+    changed[indices:indices] = bytes([0x80 | (boxes + 1)])
+    changed[end:end] = irot
+    return bytes(changed)
+
+
+def _offsets_in_iloc(data: bytes, lowest: int) -> list[int]:
+    """Where in iloc 4-byte numbers stand that point into mdat."""
+    start = data.index(b"iloc") - 4
+    end = start + int.from_bytes(data[start : start + 4], "big")
+    places = range(start + 12, end - 3)
+    return [place for place in places if lowest <= int.from_bytes(data[place : place + 4], "big") < len(data)]

@@ -126,6 +126,19 @@ def test_all_orientations_stand_upright(kind: str, orientation: int) -> None:
     assert found.shape == upright.shape and np.abs(found.astype(int) - upright).mean() < 6
 
 
+@pytest.mark.parametrize("quarter_turns, orientation", [(0, 1), (1, 8), (2, 3), (3, 6)])
+@pytest.mark.parametrize("also_exif", [False, True])
+def test_a_heic_that_its_camera_turned_is_turned_once(quarter_turns, orientation, also_exif) -> None:
+    """Phones write irot and repeat it in EXIF; only the first counts (ISO/IEC 23008-12 section 6.5)."""
+    stored = np.zeros((96, 128, 3), dtype=np.uint8)
+    stored[:32, :32], stored[:32, -32:] = (255, 0, 0), (0, 255, 0)
+    options = {"exif": hostile.exif(orientation)} if also_exif else {}
+    data = hostile.turned_heic(hostile.heif(Image.fromarray(stored), **options), quarter_turns)
+    found = pictures.read_picture(data).pixels.astype(int)
+    upright = np.rot90(stored, quarter_turns)
+    assert found.shape == upright.shape and np.abs(found - upright).mean() < 6
+
+
 def test_position_camera_owner_and_payload_are_gone(desk) -> None:
     user, case = desk
     files = hostile.good_files() | hostile.polyglots()
