@@ -6,6 +6,7 @@ import base64
 import datetime as dt
 import json
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,9 +23,21 @@ def everything_logged(caplog: pytest.LogCaptureFixture) -> str:
     return "\n".join(formatter.format(record) + repr(record.args) for record in caplog.records)
 
 
+@pytest.fixture
+def everything_at_debug(settings: Any) -> Iterator[None]:
+    """Every logger that exists at DEBUG, except those that the settings pin."""
+    names = [name for name in logging.root.manager.loggerDict if name not in settings.LOGGING["loggers"]]
+    before = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.DEBUG)
+    yield
+    for name, level in before.items():
+        logging.getLogger(name).setLevel(level)
+
+
 def test_no_log_tells_who_or_what(
     caplog: pytest.LogCaptureFixture, make_user: Any, team: Any, make_gallery: Any, photo_bytes: Any,
-    run_jobs: Any, sign: Any, settings: Any,
+    run_jobs: Any, sign: Any, everything_at_debug: None,
 ) -> None:  # fmt: skip
     from diagnosis import engine
     from diagnosis.services.consent import consent_withdraw
@@ -35,9 +48,6 @@ def test_no_log_tells_who_or_what(
     staff = make_user(roles={"geneticist", "intake"}, team=team)
     account = make_user(roles={"api"})
     with caplog.at_level(logging.DEBUG):
-        for name in ["", *logging.root.manager.loggerDict]:
-            if name not in settings.LOGGING["loggers"]:
-                logging.getLogger(name).setLevel(logging.DEBUG)
         token = token_create(user=None, target=account, label="test")
         patient = patient_register(
             user=staff, team=team, given_name="Canarygiven", family_name="Canaryfamily",
