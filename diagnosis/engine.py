@@ -12,7 +12,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Max, OuterRef, Subquery
 
-from diagnosis import selectors, vault
+from diagnosis import outbox, selectors, vault
 from diagnosis.errors import NotReady, Unreadable
 from diagnosis.models import Diagnosis, Embedding, Extractor, ExtractorMember, GalleryVersion, Photo, Syndrome
 from diagnosis.phenotype.errors import WeightsRefused
@@ -48,8 +48,12 @@ class _Loaded:
 
 @dataclass(frozen=True)
 class _CachedGallery:
-    """facts name what the gallery was built from; rows holds each embedding's (m, 512) by primary key."""
+    """facts name what the gallery was built from; rows holds each embedding's (m, 512) by primary key.
 
+    heard is the newest outbox event when that was read.
+    """
+
+    heard: int
     facts: tuple[Any, ...]
     rows: dict[int, FloatArray]
     gallery: Gallery
@@ -214,6 +218,7 @@ def embedding_set(embedding: Embedding) -> EmbeddingSet:
 
 def gallery(extractor: Extractor) -> Gallery:
     """The gallery as consent allows it at this moment. Keys: photo and patient primary keys as text."""
+    heard = outbox.newest()
     labelled = _labelled(extractor)
     genes = _syndrome_genes()
     facts = (tuple(labelled), tuple(sorted(genes.items())))
@@ -221,8 +226,20 @@ def gallery(extractor: Extractor) -> Gallery:
         cached = _loaded.galleries.pop(extractor.pk, None)
         if cached is None or cached.facts != facts:
             cached = _rebuild(extractor, labelled, genes, cached, facts)
-        _loaded.galleries[extractor.pk] = cached
+        _loaded.galleries[extractor.pk] = cached = replace(cached, heard=heard)
         return cached.gallery
+
+
+def galleries_refresh() -> None:
+    """Where consent or the gallery changed since, bring this process's galleries up to date.
+
+    Each use does that by itself; this makes sure that a process which ranks nothing forgets, too.
+    """
+    newest = outbox.newest()
+    with _lock:
+        behind = [pk for pk, cached in _loaded.galleries.items() if cached.heard < newest]
+    for extractor in Extractor.objects.filter(pk__in=behind):
+        gallery(extractor)
 
 
 def _labelled(extractor: Extractor) -> list[tuple[int, int, int, str, str]]:
@@ -271,7 +288,7 @@ def _rebuild(
     )
     # The rows now live in the gallery's one array; keep views of it, not a second copy.
     kept = {pk: built.embeddings[index] for index, (pk, *_) in enumerate(readable)}
-    return _CachedGallery(facts, kept, built)
+    return _CachedGallery(0, facts, kept, built)
 
 
 def gallery_version(extractor: Extractor, content: Gallery) -> GalleryVersion:

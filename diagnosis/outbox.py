@@ -22,6 +22,11 @@ def publish(kind: str, subject: str, **detail: Any) -> OutboxEvent:
     return OutboxEvent.objects.create(kind=kind, subject=subject, detail=detail)
 
 
+def newest() -> int:
+    """The primary key of the newest event, 0 before the first: cheap to ask whether anything happened."""
+    return OutboxEvent.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+
+
 @contextmanager
 def read(reader: str, *, limit: int = 100) -> Iterator[list[OutboxEvent]]:
     """Events that `reader` has not seen. When the block ends well they count as seen, else not."""

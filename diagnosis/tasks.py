@@ -9,7 +9,7 @@ from celery import shared_task
 from django.conf import settings
 from django.db import OperationalError
 
-from diagnosis import jobs
+from diagnosis import engine, jobs
 from diagnosis.errors import ClinicError, LeaseLost
 from diagnosis.jobs import Lease
 from diagnosis.models import Case
@@ -50,6 +50,7 @@ def perform(job: int, work: Work, *, failed: Work | None = None) -> None:
         log.info("job %s was taken over", lease.job)
     finally:
         jobs.wake_next(lease.kind)
+        engine.galleries_refresh()
 
 
 def _attempt(lease: Lease, work: Work, failed: Work | None) -> None:

@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -56,16 +57,17 @@ class Sweeper:
 
 def sweep_once(*, thorough: bool) -> None:
     """One round; what fails is logged and tried again in the next. `thorough` also replays erasures."""
-    from diagnosis import jobs
+    from diagnosis import engine, jobs
     from diagnosis.services.photo import abandoned_discard
     from diagnosis.services.replay import erasures_replay
 
-    rounds = [jobs.sweep, abandoned_discard] + ([erasures_replay] if thorough else [])
+    rounds: list[Callable[[], object]] = [jobs.sweep, abandoned_discard, engine.galleries_refresh]
+    rounds += [erasures_replay] if thorough else []
     for work in rounds:
         try:
             work()
         except Exception:  # the sweep must outlive a database that is away for a minute
-            log.exception("sweep: %s failed", work.__name__)
+            log.exception("sweep: a part failed")
 
 
 sweeper = Sweeper()

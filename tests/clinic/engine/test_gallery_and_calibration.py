@@ -95,6 +95,20 @@ def test_a_withdrawal_empties_the_memory_of_this_process_at_once(
     assert not Embedding.objects.filter(photo=photo.pk).exists() and len(engine.gallery(extractor)) == 2
 
 
+def test_a_process_that_ranks_nothing_forgets_too(extractor, make_gallery, monkeypatch) -> None:
+    """The withdrawal happens in another process: only the database and its outbox tell."""
+    photo = make_gallery(syndromes=3)[0]
+    engine.gallery(extractor)
+    (row,) = Embedding.objects.filter(photo=photo)
+    monkeypatch.setattr(engine, "forget_galleries", lambda: None)
+    engine.galleries_refresh()
+    assert row.pk in engine._loaded.galleries[extractor.pk].rows
+    consent_withdraw(user=None, patient=photo.patient, signer="self")
+    engine.galleries_refresh()
+    assert row.pk not in engine._loaded.galleries[extractor.pk].rows
+    assert len(engine._loaded.galleries[extractor.pk].gallery) == 2
+
+
 def test_an_embedding_whose_key_is_destroyed_does_not_stop_the_others(extractor, make_gallery) -> None:
     photo = make_gallery(syndromes=3)[0]
     vault.destroy_key(photo.key)
