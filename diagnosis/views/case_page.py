@@ -229,8 +229,11 @@ def _row(row: dict[str, Any], *, title: str, subtitle: str, faces: list[Face], *
 
 
 def faces_of(row: dict[str, Any], shown: dict[int, Photo]) -> list[Face]:
-    """The row's look-alikes that may be shown now, nearest first."""
-    return [face(shown[int(key)]) for key in row["photos"] if int(key) in shown]
+    """The row's look-alikes that may be shown now, nearest first, but every patient before anybody's
+    second photo."""
+    faces = [face(shown[int(key)]) for key in row["photos"] if int(key) in shown]
+    nearest = {one.code: one for one in reversed(faces)}
+    return sorted(faces, key=lambda one: one != nearest[one.code])
 
 
 def face(photo: Photo) -> Face:
@@ -291,9 +294,11 @@ def comparison(request: HttpRequest, case: Case, record: RankingRecord) -> Compa
 
 
 def _compared(nearest: list[Face], others: list[Photo]) -> list[Face]:
-    """The look-alikes that caused the row, nearest first, then the syndrome's other gallery patients."""
-    named = {one.code for one in nearest}
-    return nearest + [face(photo) for photo in others if photo.patient.code not in named]
+    """One face per patient: those that caused the row, nearest first, then the others with the disorder."""
+    named: dict[str, Face] = {}
+    for one in nearest + [face(photo) for photo in others]:
+        named.setdefault(one.code, one)
+    return list(named.values())
 
 
 def _choices(found: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:

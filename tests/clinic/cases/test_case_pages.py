@@ -326,6 +326,28 @@ def test_look_alikes_are_whole_faces_and_leave_with_consent(
     assert first.patient.code not in patients and "no longer in the gallery" in patients
 
 
+def test_every_patient_comes_before_anybodys_second_photo(
+    browser: Client,
+    make_case: Any,
+    make_patient: Any,
+    make_ranking: Any,
+    make_gallery_patient: Any,
+    catalogue: Any,
+) -> None:
+    twice = make_gallery_patient(catalogue[0], photos=2)
+    once = make_gallery_patient(catalogue[0])
+    first, second = twice.photos.order_by("id")
+    case = make_case(make_patient())
+    make_ranking(case, photos_of={"SYN:0001": [first, second, once.photos.get()]})
+    html = page(browser, "case_page", case.pk)
+    row = html.split('id="row-SYN:0001"')[1].split("</tr>")[0]
+    assert re.findall(r"/gallery/(\d+)/", row) == [
+        str(pk) for pk in (first.pk, once.photos.get().pk, second.pk)
+    ]
+    compare = html.split('id="compare"')[1].split("</section>")[0]
+    assert re.findall(r"/gallery/(\d+)/", compare) == [str(first.pk), str(once.photos.get().pk)]
+
+
 def test_no_style_cuts_a_face() -> None:
     from pathlib import Path
 
@@ -621,7 +643,7 @@ def test_the_sheet_for_paper_is_audited(browser: Client, ranked: Any) -> None:
     assert AuditEvent.objects.filter(action="ranking.print", subject=f"case:{ranked.pk}").count() == 1
 
 
-def test_where_each_role_begins(client: Client, make_user: Any, team: Any) -> None:
+def test_where_each_role_begins(client: Client, make_user: Any, team: Any, sign_in: Any) -> None:
     for role, place in (
         ("geneticist", "clinic:case_list"), ("intake", "clinic:patient_list"),
         ("site_admin", "mfa_index"),
@@ -629,7 +651,11 @@ def test_where_each_role_begins(client: Client, make_user: Any, team: Any) -> No
     ):  # fmt: skip
         client.force_login(make_user(roles={role}, team=team))
         assert client.get("/")["Location"] == reverse(place)
-    client.force_login(make_user(roles={"site_admin"}, team=team, second_factor=True))
-    assert client.get("/")["Location"] == reverse("clinic:user_list")
+    admin = make_user(roles={"site_admin"}, team=team, second_factor=True)
+    client.force_login(admin)  # by password alone: the account says what is missing
+    assert client.get("/")["Location"] == reverse("mfa_index")
+    assert "Sign out and in again with it" in client.get(reverse("mfa_index")).content.decode()
+    assert sign_in(client, admin).get("/")["Location"] == reverse("clinic:user_list")
+    assert "Sign out and in again with it" not in client.get(reverse("mfa_index")).content.decode()
     client.logout()
     assert client.get("/")["Location"].startswith(reverse("account_login"))
