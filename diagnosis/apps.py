@@ -8,8 +8,7 @@ class DiagnosisConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from diagnosis import checks  # noqa: F401  registers the system checks
-        from diagnosis import engine
+        from diagnosis import checks, engine, security_checks  # noqa: F401  the checks register themselves
         from diagnosis.registries import after_erasure
 
         after_erasure.register("galleries in memory", engine.forget_galleries)
