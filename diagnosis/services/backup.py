@@ -29,8 +29,8 @@ from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 
 from diagnosis.errors import ClinicError
-from diagnosis.models import Patient
-from diagnosis.services.audit import audit
+from diagnosis.models import AuditEvent, Patient
+from diagnosis.services.audit import audit, head_restart
 from diagnosis.services.erasure import log_truncate
 from diagnosis.services.replay import choices_replay, erasures_known, erasures_remember, erasures_replay
 
@@ -204,11 +204,13 @@ def backup_restore(*, source: Path, replace: bool = False) -> RestoreReport:
         erased = {name for line in erasures_remember() for name in line.blobs}
         files = _blobs_restore(folder / "files", erased)
         _models_restore(folder / "models")
+        replaced = AuditEvent.objects.order_by("-id").values_list("sha256", flat=True).first()
         _database_restore(folder)
+    head_restart()  # the restored chain is shorter; the event below names the end of the one it replaced
     erasures, narrowed = erasures_replay(), choices_replay()
     _orphans_remove(set(manifest["files"]))
     audit(actor=None, action="backup.restored", subject="site", made_at=manifest["made_at"],
-          erasures=erasures, narrowed=narrowed)  # fmt: skip
+          erasures=erasures, narrowed=narrowed, replaced=replaced)  # fmt: skip
     log_truncate()
     return RestoreReport(files, erasures, narrowed)
 
