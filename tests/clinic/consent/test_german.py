@@ -53,10 +53,17 @@ def test_the_compiled_file_is_the_source_compiled(tmp_path: Path) -> None:
     with (LOCALE / "django.mo").open("rb") as stream:
         compiled = gettext.GNUTranslations(stream)._catalog
     source = (LOCALE / "django.po").read_text("utf-8")
-    identifiers = re.findall(r'^msgid ((?:"(?:[^"\\]|\\.)*"\n)+)', source, re.M)
-    texts = {joined(text) for text in identifiers} - {""}
-    keys = {key[0] if isinstance(key, tuple) else key for key in compiled} - {""}
-    assert keys == texts and "#, fuzzy" not in source
+    literal = r'((?:"(?:[^"\\]|\\.)*"\n?)+)'
+    single = re.findall(rf"^msgid {literal}msgstr {literal}", source, re.M)
+    plural = re.findall(
+        rf"^msgid {literal}msgid_plural {literal}msgstr\[0\] {literal}msgstr\[1\] {literal}", source, re.M
+    )
+    expected: dict[object, str] = {joined(text): joined(german) for text, german in single}
+    for text, _plural, one, many in plural:
+        expected |= {(joined(text), 0): joined(one), (joined(text), 1): joined(many)}
+    expected.pop("")
+    assert {key: german for key, german in compiled.items() if key} == expected
+    assert len(expected) > 150 and "#, fuzzy" not in source
 
 
 def test_placeholders_survive_translation() -> None:
