@@ -164,6 +164,18 @@ def cancel(*, kind: str, subject: int) -> int:
     return unfinished.update(state="cancelled", lease_owner="", lease_expires=None, changed_at=timezone.now())
 
 
+def standing_by(*, kind: str, subject: int) -> list[int]:
+    """Jobs on this subject that wait or have failed. Ask before reading what the work depends on."""
+    found = Job.objects.filter(kind=kind, subject=subject, state__in=["queued", "failed"])
+    return list(found.values_list("pk", flat=True))
+
+
+def supersede(standing: list[int]) -> int:
+    """Cancel jobs (as `standing_by` named them) whose work another one has just done, in its transaction."""
+    left = Job.objects.filter(pk__in=standing, state__in=["queued", "failed"])
+    return left.update(state="cancelled", error="", changed_at=timezone.now())
+
+
 def due() -> QuerySet[Job]:
     """Jobs that wait to be worked on, or whose worker vanished, oldest first."""
     now = timezone.now()

@@ -43,6 +43,7 @@ def case_rank(
     transaction. Raises ConsentMissing, or NotReady while no photo is embedded by the model in use.
     """
     started = time.perf_counter()
+    superseded = jobs.standing_by(kind="rank_case", subject=case.pk)
     photos = selectors.for_analysis().filter(case=case, state="ready")
     extractor = engine.extractor_now()
     embeddings = list(
@@ -62,6 +63,7 @@ def case_rank(
         with _end_of(lease):
             numbers = [embedding.photo_id for embedding in embeddings]
             record = _store(case, extractor, gallery, numbers, ranked, seconds, requested_by)
+            jobs.supersede(superseded)
     progress.say(case=case.pk, photo=None, step="ranked", percent=100)
     return record
 

@@ -49,7 +49,7 @@ class Site:
         """The report once nothing waits any more, or as it is after so many seconds."""
         end = time.monotonic() + seconds
         while (facts := self.report())["waiting"] and time.monotonic() < end:
-            time.sleep(0.5)
+            time.sleep(2)  # asking starts an interpreter, which takes from the work
         return facts
 
     def _start(self, name: str, *command: str) -> subprocess.Popen[bytes]:

@@ -72,8 +72,33 @@ def test_several_photos_of_a_case_are_fused(scene, photo_bytes, run_jobs) -> Non
     user, _, case = scene
     photos = [photo_add(user=user, case=case, data=photo_bytes(seed)) for seed in (1, 2, 3)]
     run_jobs()
-    newest = RankingRecord.objects.order_by("-id").first()
-    assert newest.photos == [photo.pk for photo in photos]
+    (only,) = RankingRecord.objects.all()  # the jobs that the other photos asked for were superseded
+    assert only.photos == [photo.pk for photo in photos]
+    states = Job.objects.filter(kind="rank_case").values_list("state", flat=True)
+    assert sorted(states) == ["cancelled", "cancelled", "done"]
+
+
+def test_a_photo_that_gets_ready_while_a_list_is_made_is_not_forgotten(
+    scene, photo_bytes, run_jobs, monkeypatch
+) -> None:
+    """Its own job was not there when the running one read the photos, so it is left to run."""
+    from diagnosis import tasks
+
+    user, _, case = scene
+    first = photo_add(user=user, case=case, data=photo_bytes(1))
+    tasks.analyse_photo(Job.objects.get(kind="analyse_photo").pk)
+    real, late = engine.gallery, []
+
+    def slow(extractor):
+        if not late:
+            late.append(photo_add(user=user, case=case, data=photo_bytes(2)))
+            tasks.analyse_photo(Job.objects.filter(kind="analyse_photo").latest("pk").pk)
+        return real(extractor)
+
+    monkeypatch.setattr(engine, "gallery", slow)
+    run_jobs()
+    lists = [record.photos for record in RankingRecord.objects.order_by("id")]
+    assert lists == [[first.pk], [first.pk, late[0].pk]]
 
 
 def test_only_sealed_bytes_lie_on_disk_and_in_the_database(scene, photo_bytes, run_jobs, site_home) -> None:
