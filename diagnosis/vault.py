@@ -74,6 +74,33 @@ def master_versions() -> list[int]:
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.exists() else []
 
 
+def _newest_master() -> int:
+    """NotReady without one: a new key in the mount point of a folder that is away would seal data for nobody."""
+    versions = master_versions()
+    if not versions:
+        raise NotReady("The site's key folder is empty or not mounted. Mount it, or run `manage.py init_site`.")
+    return versions[-1]
+
+
+def master_fingerprint() -> str:
+    """Hex hash that names the first master key and tells nothing of it."""
+    return keyed_hash("master-fingerprint", b"")
+
+
+def fingerprint_path() -> Path:
+    """Where this site notes which master key it was set up with: beside database and files, not the keys."""
+    return Path(settings.GESTALTWEB_HOME) / "master-key-fingerprint"
+
+
+def require_own_master_key() -> None:
+    """NotReady when the key folder is not the one this site was set up with; notes it the first time."""
+    path, found = fingerprint_path(), master_fingerprint()
+    if not path.exists():
+        write_private(path, found.encode())
+    elif path.read_text("utf-8") != found:
+        raise NotReady("The key folder holds another site's master key. Mount this site's own key folder.")
+
+
 def _master_key(version: int) -> bytes:
     try:
         return (_master_folder() / str(version)).read_bytes()
@@ -103,7 +130,7 @@ def create_key(key: uuid.UUID) -> None:
     """Make the data key `key`, wrapped by the newest master key. Creating it twice is an error."""
     if _key_path(key).exists():
         raise FileExistsError(f"data key {key} exists")
-    version = master_versions()[-1] if master_versions() else create_master_key()
+    version = _newest_master()
     nonce = secrets.token_bytes(NONCE_BYTES)
     wrapped = AESGCM(_master_key(version)).encrypt(nonce, secrets.token_bytes(KEY_BYTES), key.bytes)
     write_private(_key_path(key), version.to_bytes(4, "big") + nonce + wrapped)

@@ -15,6 +15,7 @@ from django.conf import settings
 from kombu.entity import Exchange, Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gestaltweb.settings.dev")
+os.umask(0o077)  # a worker's files are this account's alone
 
 QUEUES = ("analyse", "train", "federate")
 # The virtual transports look for messages this often; kombu's default of a second would be felt.

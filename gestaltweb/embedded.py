@@ -83,8 +83,9 @@ class EmbeddedWorker:
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take the site's lock, hand progress to `loop`, begin to work. RuntimeError for a second server."""
-        from diagnosis import jobs, progress
+        from diagnosis import jobs, progress, vault
 
+        vault.require_own_master_key()
         self._lock_file = _alone()
         progress.serve_from(loop)
         jobs.release_dead_leases()

@@ -87,3 +87,19 @@ def test_a_key_is_never_overwritten_and_a_missing_master_is_said(key, site_home)
 
 def test_keyed_hashes_differ_by_purpose() -> None:
     assert vault.keyed_hash("a", b"x") == vault.keyed_hash("a", b"x") != vault.keyed_hash("b", b"x")
+
+
+def test_an_empty_key_folder_is_never_filled_by_itself(site_home) -> None:
+    (site_home / "keys" / "master" / "1").unlink()
+    with pytest.raises(NotReady, match="not mounted"):
+        vault.create_key(uuid.uuid4())
+    assert vault.master_versions() == []
+
+
+def test_another_sites_key_folder_is_noticed(site_home) -> None:
+    vault.require_own_master_key()
+    vault.require_own_master_key()
+    (site_home / "keys" / "master" / "1").unlink()
+    vault.create_master_key()
+    with pytest.raises(NotReady, match="another site"):
+        vault.require_own_master_key()

@@ -95,7 +95,7 @@ def test_no_log_level_reaches_what_writes_page_contexts_and_sql(settings: Any) -
 
 
 def test_the_access_log_drops_what_is_secret() -> None:
-    from gestaltweb.management.commands.serve import redact
+    from diagnosis.log_privacy import redact
 
     token = "aB3-" + "x" * 40
     assert token not in redact(f"/i/{token}/") and redact(f"/i/{token}/").startswith("/i/")

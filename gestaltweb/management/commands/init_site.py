@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management import BaseCommand, call_command
+from django.core.management import BaseCommand, CommandError, call_command
 
 from diagnosis import vault
 from diagnosis.models import Role, Team, User
@@ -44,7 +44,10 @@ def _prepare_folders() -> None:
         vault.write_private(key_file, secrets.token_urlsafe(50).encode())
         settings.SECRET_KEY = key_file.read_text("utf-8")
     if not vault.master_versions():
+        if vault.fingerprint_path().exists():
+            raise CommandError("This site has its keys elsewhere: mount its key folder, then try again.")
         vault.create_master_key()
+    vault.require_own_master_key()
 
 
 def _first_admin(username: str) -> str | None:

@@ -6,9 +6,10 @@ import logging
 
 import pytest
 
+from diagnosis.log_privacy import WithoutSecrets, redact
 from gestaltweb import embedded
 from gestaltweb.celery import QUEUES, app
-from gestaltweb.management.commands.serve import WithoutSecrets, log_config, redact
+from gestaltweb.management.commands.serve import log_config
 
 
 @pytest.mark.parametrize(
