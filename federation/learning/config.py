@@ -81,7 +81,7 @@ class ServerStep:
     tau: float = 1e-3
 
     def __post_init__(self) -> None:
-        _require(0.0 < self.learning_rate <= 10.0, "The server's learning rate lies above 0 and at most at 10.")
+        _require(0.0 < self.learning_rate <= 10.0, "The server's learning rate lies above 0, at most at 10.")
         betas = (self.momentum, self.beta_1, self.beta_2)
         _require(all(0.0 <= beta < 1.0 for beta in betas), "Momentum and betas lie from 0 to below 1.")
         _require(0.0 < self.tau <= 1.0, "The server's tau lies above 0 and at most at 1.")
@@ -89,9 +89,14 @@ class ServerStep:
 
 @dataclass(frozen=True)
 class AnalyticOptions:
-    """Closed-form heads: shrinkage in [0, 1], ridge per patient, and who must remain for second moments."""
+    """Closed-form heads: shrinkage in (0, 1], ridge per patient, who must remain for second moments.
+
+    between_exponent 0 whitens only; up to 1 weighs directions by what the open classes explain of them, for
+    plans with so many open classes that a syndrome outside of them is served too.
+    """
 
     shrinkage: float = 0.1
+    between_exponent: float = 0.0
     classifier: Literal["centroids", "ridge"] = "centroids"
     ridge: float = 0.1
     minimum_patients: int = 5000
@@ -100,6 +105,7 @@ class AnalyticOptions:
 
     def __post_init__(self) -> None:
         _require(0.0 < self.shrinkage <= 1.0, "Shrinkage lies above 0 and at most at 1.")
+        _require(0.0 <= self.between_exponent <= 1.0, "The between exponent lies between 0 and 1.")
         _require(0.0 < self.ridge <= 1e3, "The ridge lies above 0 and at most at 1,000.")
         _require(
             self.minimum_patients >= self.diagonal_minimum_patients >= 1,
@@ -197,21 +203,23 @@ class TrainingPlan:
 
     def _check_classes(self) -> None:
         names = [entry.identifier for entry in self.classes]
-        _require(names == sorted(set(names)) and "" not in names, "Classes stand once each, in ascending order.")
-        _require(len(names) >= 2, "Training needs at least two open classes. Wait until more sites hold k patients.")
+        _require(names == sorted(set(names)) and "" not in names, "Classes stand once each and ascend.")
+        _require(len(names) >= 2, "Training needs two open classes. Wait until sites hold k patients.")
         enough = all(self.k <= entry.patients < 1 << 32 for entry in self.classes)
         _require(enough, "An open class has at least k patients.")
 
     def _check_views(self) -> None:
         names = [view.name for view in self.views]
-        _require(len(set(names)) == len(names) and "original" in names, "Views stand once, the original among them.")
+        _require(
+            len(set(names)) == len(names) and "original" in names, "Views stand once, the original with them."
+        )
         shares = [view.share for view in self.views]
         fits = all(0.0 <= share <= 1.0 for share in shares) and abs(sum(shares) - 1.0) < 1e-9
         _require(fits, "The shares of the views add up to 1.")
 
     def _check_members(self) -> None:
         names = [member.name for member in self.members]
-        _require(bool(names) and len(set(names)) == len(names), "A plan names its members, each of them once.")
+        _require(bool(names) and len(set(names)) == len(names), "A plan names its members, each once.")
         proximal = [member.local.proximal_mu > 0.0 for member in self.members]
         fits = all(proximal) if self.strategy == "fedprox" else not any(proximal)
         _require(fits, "A proximal mu above 0 belongs to fedprox, and fedprox needs one for every member.")

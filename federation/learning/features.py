@@ -30,6 +30,8 @@ Features = npt.NDArray[np.float16] | npt.NDArray[np.float32]
 
 FORMAT_VERSION = 1
 MAX_HEADER_BYTES = 16 << 20
+#: The cached views that an extractor also ranks with: no augmentation among them.
+RANKING_VIEWS: tuple[ViewName, ...] = ("original", "flipped", "grey")
 ALL_VIEWS: tuple[ViewName, ...] = ("original", "flipped", "grey", "jittered", "downscaled")
 
 
@@ -51,7 +53,7 @@ class FeatureSet:
     def __post_init__(self) -> None:
         array = self.features
         if array.ndim != 3 or array.dtype not in (np.float16, np.float32):
-            raise FeaturesRefused("Features are (photos, views, F) in float16 or float32. Compute them again.")
+            raise FeaturesRefused("Features are (photos, views, F) float16 or float32. Compute them again.")
         lengths = {len(self.keys), len(self.labels), len(self.patients), len(array)}
         if lengths != {len(array)} or array.shape[1] != len(self.views) or len(set(self.keys)) != len(array):
             raise FeaturesRefused("Features do not fit their photos and views. Compute them again.")
@@ -75,11 +77,12 @@ class FeatureSet:
     def select(self, chosen: npt.NDArray[np.generic]) -> FeatureSet:
         """The photos of a boolean mask (n,) or of indices, in that order."""
         rows = np.arange(len(self))[chosen]
-        pick = lambda values: tuple(values[row] for row in rows)  # noqa: E731  one word for three lines
+        keys, labels, patients = (
+            tuple(values[row] for row in rows) for values in (self.keys, self.labels, self.patients)
+        )
         return FeatureSet(
-            self.features[rows], pick(self.keys), pick(self.labels), pick(self.patients),
-            self.views, self.trunk_sha256, self.seed,
-        )  # fmt: skip
+            self.features[rows], keys, labels, patients, self.views, self.trunk_sha256, self.seed
+        )
 
 
 def compute_features(
@@ -94,7 +97,7 @@ def compute_features(
     """
     if crops.ndim != 4 or crops.dtype != np.uint8 or not len(crops) == len(keys):
         raise FeaturesRefused("Crops are (n, 112, 112, 3) uint8 with one key each.")
-    rows = np.empty((len(crops), len(views), backbone.feature_size), dtype=dtype)
+    rows: Features = np.empty((len(crops), len(views), backbone.feature_size), dtype=dtype)  # type: ignore[assignment]
     with one_thread(), torch.inference_mode(), np.errstate(over="ignore"):
         for index, (crop, key) in enumerate(zip(crops, keys, strict=True)):
             shown = np.stack([picture(crop, view, seed=seed, key=key) for view in views])
@@ -112,13 +115,16 @@ def join_features(parts: Sequence[FeatureSet]) -> FeatureSet:
     first = parts[0]
     alike = [(part.views, part.trunk_sha256, part.seed, part.features.dtype, part.size) for part in parts]
     if any(facts != alike[0] for facts in alike):
-        raise FeaturesRefused("Features of different trunks, views or seeds cannot be joined. Compute them again.")
-    gather = lambda name: tuple(item for part in parts for item in getattr(part, name))  # noqa: E731
+        raise FeaturesRefused("Features of different trunks, views or seeds cannot be joined.")
     joined = FeatureSet(
-        np.concatenate([part.features for part in parts]), gather("keys"), gather("labels"),
-        gather("patients"), first.views, first.trunk_sha256, first.seed,
+        np.concatenate([part.features for part in parts]), _gather(parts, "keys"),
+        _gather(parts, "labels"), _gather(parts, "patients"), first.views, first.trunk_sha256, first.seed,
     )  # fmt: skip
     return joined.select(np.array(sorted(range(len(joined)), key=joined.keys.__getitem__), dtype=np.intp))
+
+
+def _gather(parts: Sequence[FeatureSet], name: str) -> tuple[str, ...]:
+    return tuple(item for part in parts for item in getattr(part, name))
 
 
 def save_features(found: FeatureSet) -> bytes:

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from diagnosis.phenotype.embed.backbone import Backbone
 from diagnosis.phenotype.types import EMBEDDING_SIZE
 from federation.learning.errors import AggregateRefused
+from federation.learning.features import FeatureSet
+from federation.learning.threads import one_thread
 
 Float32 = npt.NDArray[np.float32]
 Rows = dict[str, Float32]
@@ -46,6 +48,17 @@ class TrainableHead(nn.Module):
 def build_head(backbone: Backbone, classes: int) -> TrainableHead:
     """A head on a copy of the backbone's neck; the backbone itself is never changed by training."""
     return TrainableHead(backbone.neck, classes)
+
+
+def neck_outputs(neck: nn.Module, found: FeatureSet, view: str, batch_photos: int = 256) -> Float32:
+    """(n, 512) float32, not normalised: what a neck answers to the cached features of one view."""
+    rows = np.empty((len(found), EMBEDDING_SIZE), dtype=np.float32)
+    features = found.view(view)
+    with one_thread(), torch.inference_mode():
+        for start in range(0, len(rows), batch_photos):
+            batch = torch.from_numpy(features[start : start + batch_photos].astype(np.float32))
+            rows[start : start + len(batch)] = neck.eval()(batch).numpy()
+    return rows
 
 
 @dataclass(frozen=True)
@@ -122,7 +135,8 @@ def initial_vector(
     """(k,) float32: the base model's neck, published classifier rows where known, fresh ones elsewhere."""
     head = build_head(backbone, len(classes))
     vector, layout = flatten(head), layout_of(head)
-    put_rows(vector, layout, classes, {name: fresh_row(name, seed) for name in classes} | dict(published or {}))
+    put_rows(vector, layout, classes, {name: fresh_row(name, seed) for name in classes})
+    put_rows(vector, layout, classes, published or {})
     return vector
 
 

@@ -33,7 +33,8 @@ def picture(pixels: PixelArray, view: ViewName, *, seed: int, key: str) -> Pixel
     if view == "flipped":
         return np.ascontiguousarray(pixels[:, ::-1])
     if view == "grey":
-        return grey_pixels(pixels)
+        grey: PixelArray = grey_pixels(pixels)
+        return grey
     if view == "jittered":
         return _jittered(pixels, photo_generator(seed, key, view))
     if view == "downscaled":
@@ -53,7 +54,8 @@ def _jittered(pixels: PixelArray, generator: np.random.Generator) -> PixelArray:
     levels = pixels.astype(np.float64) @ matrix.T  # (112, 112, 3)
     middle = float((levels @ LUMA).mean())  # contrast pivots on the mean grey level
     changed = ((levels - middle) * contrast + middle) * brightness
-    return np.rint(np.clip(changed, 0, 255)).astype(np.uint8)
+    jittered: PixelArray = np.rint(np.clip(changed, 0, 255)).astype(np.uint8)
+    return jittered
 
 
 def _downscaled(pixels: PixelArray, generator: np.random.Generator) -> PixelArray:

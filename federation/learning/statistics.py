@@ -60,9 +60,7 @@ def change_allowed(earlier: Iterable[frozenset[str]], now: frozenset[str], k: in
     )
 
 
-def choose_patients(
-    earlier: Sequence[frozenset[str]], available: frozenset[str], k: int
-) -> frozenset[str]:
+def choose_patients(earlier: Sequence[frozenset[str]], available: frozenset[str], k: int) -> frozenset[str]:
     """The patients of one class to contribute: all if allowed, else the latest allowed earlier set, or none.
 
     available: those whose consent holds now. An earlier set is used only if all of it is still available.
@@ -73,7 +71,7 @@ def choose_patients(
     return frozenset()
 
 
-# --- presence and counts: words, no fixed point ---------------------------------------------------------------
+# --- presence and counts: words, no fixed point -------------------------------------------------------------
 
 
 def presence_words(
@@ -110,7 +108,7 @@ def read_counts(total: Words64, classes: Sequence[str], k: int) -> dict[str, int
     _check_words(total, len(classes))
     counts = {name: int(word) for name, word in zip(classes, total, strict=True) if word}
     if any(not k <= count < 1 << 32 for count in counts.values()):
-        raise StatisticsRefused("An opened count is impossible under the k rule. Abort the round and ask why.")
+        raise StatisticsRefused("An opened count is impossible under the k rule. Abort the round.")
     return counts
 
 
@@ -141,7 +139,7 @@ def class_sums(
     chosen = contributing_photos(labels, patients, classes, k)
     weights = patient_weights(labels, patients)
     sums = np.zeros((len(classes), *exact.shape[1:]))
-    for photo in np.flatnonzero(chosen):
+    for photo in np.flatnonzero(chosen).tolist():
         sums[place[labels[photo]]] += weights[photo] * exact[photo]
     return sums
 

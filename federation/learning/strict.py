@@ -29,7 +29,7 @@ def sha256_of(value: Any) -> str:
 
 
 def parse_canonical(cls: type[T], data: bytes) -> T:
-    """The dataclass whose canonical JSON is exactly `data`; PlanRefused, with the field, for anything else."""
+    """The dataclass whose canonical JSON is exactly `data`; PlanRefused for anything else."""
     if len(data) > MAX_BYTES:
         raise PlanRefused("A plan is larger than 1 MiB. Ask its proposer for a smaller one.")
     try:
@@ -56,9 +56,10 @@ def _dataclass(cls: type, found: Any, where: str) -> Any:
     hints = typing.get_type_hints(cls)
     if not isinstance(found, dict):
         raise PlanRefused(f"In {where} an object is needed.")
-    for word, names in (("lacks", hints.keys() - found.keys()), ("has an unknown", found.keys() - hints.keys())):
-        if names:
-            raise PlanRefused(f"{where} {word} {sorted(names)[0][:60]!r}. Use the same version on every site.")
+    missing, unknown = sorted(hints.keys() - found.keys()), sorted(found.keys() - hints.keys())
+    if missing or unknown:
+        fault = f"lacks {missing[0]!r}" if missing else f"has an unknown {unknown[0][:60]!r}"
+        raise PlanRefused(f"{where} {fault}. Use the same version on every site.")
     return cls(**{name: _value(hint, found[name], f"{where}.{name}") for name, hint in hints.items()})
 
 
