@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,11 +154,11 @@ def _calibration_stored(extractor: Extractor, calibration: Calibration) -> None:
 
 
 def _calibration_file(calibration: Calibration) -> tuple[str, bytes, dict[str, Any]]:
-    """(sha256, bytes of the arrays' file, facts as JSON)."""
+    """(sha256, bytes of the file, facts as JSON). The facts stand in the file, too: the hash covers them."""
     from safetensors.numpy import save
 
     arrays, facts = calibration.to_arrays()
-    data = save(dict(arrays))
+    data = save(dict(arrays), metadata={"facts": json.dumps(facts, sort_keys=True)})
     return hashlib.sha256(data).hexdigest(), data, facts
 
 

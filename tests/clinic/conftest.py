@@ -141,3 +141,26 @@ def make_gallery(make_patient: Any, make_case: Any, extractor: Any) -> Callable[
         return photos
 
     return make
+
+
+@pytest.fixture
+def make_calibration() -> Callable[..., Any]:
+    """make_calibration(sha256, confident=…, high=…, medium=…) → Calibration with cut-offs as given; its score
+    is far above or far below its threshold for every photo of four rows."""
+    from diagnosis.phenotype.ranking.bands import BandFigures, Bands
+    from diagnosis.phenotype.ranking.calibration import Calibration
+    from diagnosis.phenotype.ranking.intervals import wilson
+    from diagnosis.phenotype.ranking.logistic import Logistic
+    from diagnosis.phenotype.ranking.match import Contrast, Matcher
+    from diagnosis.phenotype.ranking.metrics import ThresholdFigures
+
+    def make(sha256: str, *, confident: bool, high: float = 0.9, medium: float = 1.0) -> Calibration:
+        some, zeros = wilson(3, 10), np.zeros((4, 512), dtype=np.float32)
+        cuts = (("High", high), ("Medium", medium), ("Low", 2.0))
+        bands = tuple(BandFigures(band, cut, some, some, some) for band, cut in cuts)
+        contrast = Contrast(zeros, np.zeros(4, np.float32), zeros, np.zeros((4, 512, 512), np.float32))
+        logistic = Logistic(np.zeros(5), 9.0 if confident else -9.0, np.zeros(5), np.ones(5))
+        matcher = Matcher(contrast, logistic, 0.5, some, ThresholdFigures(0.5, some, some, some))
+        return Calibration(sha256, Bands(bands), matcher, {"cohort": "made up for a test"})
+
+    return make

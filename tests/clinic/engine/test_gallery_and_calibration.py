@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import threading
 
-import numpy as np
 import pytest
 from django.utils import timezone
 
 from diagnosis import engine, vault
 from diagnosis.errors import InvalidInput, NotReady, Unreadable
 from diagnosis.models import Diagnosis, Embedding, GalleryVersion, RankingRecord
-from diagnosis.phenotype.ranking.bands import BandFigures, Bands
-from diagnosis.phenotype.ranking.calibration import Calibration
-from diagnosis.phenotype.ranking.intervals import wilson
-from diagnosis.phenotype.ranking.logistic import Logistic
-from diagnosis.phenotype.ranking.match import Contrast, Matcher
-from diagnosis.phenotype.ranking.metrics import ThresholdFigures
 from diagnosis.services.consent import consent_withdraw
 from diagnosis.services.model import extractor_calibrate
 from diagnosis.services.photo import photo_add
@@ -158,20 +151,6 @@ def test_many_threads_load_the_networks_once(extractor, monkeypatch) -> None:
 # --- bands and match -------------------------------------------------------------------------------
 
 
-def measured(extractor, *, confident: bool, high: float = 0.9, medium: float = 1.0) -> Calibration:
-    """A calibration with cut-offs as given; its score is far above or far below the threshold."""
-    some = wilson(3, 10)
-    bands = tuple(
-        BandFigures(band, cut, some, some, some)
-        for band, cut in (("High", high), ("Medium", medium), ("Low", 2.0))
-    )
-    zeros = np.zeros((4, 512), dtype=np.float32)
-    contrast = Contrast(zeros, np.zeros(4, np.float32), zeros, np.zeros((4, 512, 512), np.float32))
-    logistic = Logistic(np.zeros(5), 9.0 if confident else -9.0, np.zeros(5), np.ones(5))
-    matcher = Matcher(contrast, logistic, 0.5, some, ThresholdFigures(0.5, some, some, some))
-    return Calibration(extractor.sha256, Bands(bands), matcher, {"cohort": "made up for a test"})
-
-
 @pytest.fixture
 def ranked(make_user, make_patient, make_case, team, make_gallery, extractor, photo_bytes, run_jobs):
     make_gallery(syndromes=30)
@@ -182,13 +161,14 @@ def ranked(make_user, make_patient, make_case, team, make_gallery, extractor, ph
 
 
 @pytest.mark.parametrize("confident, match", [(True, "confident"), (False, "none")])
-def test_lists_carry_bands_and_an_honest_match(ranked, extractor, confident: bool, match: str) -> None:
+def test_lists_carry_bands_and_an_honest_match(
+    ranked, extractor, make_calibration, confident: bool, match: str
+) -> None:
     distances = [row["distance"] for row in RankingRecord.objects.get().result["syndromes"]]
     high, medium = distances[2], distances[9]
-    extractor_calibrate(
-        user=None, extractor=extractor,
-        calibration=measured(extractor, confident=confident, high=high + 1e-5, medium=medium + 1e-5),
-    )  # fmt: skip
+    cuts = {"high": high + 1e-5, "medium": medium + 1e-5}
+    made = make_calibration(extractor.sha256, confident=confident, **cuts)
+    extractor_calibrate(user=None, extractor=extractor, calibration=made)
     record = case_rank(case=ranked)
     assert record.match == match and (record.score > 0.99) == confident
     bands = [row["band"] for row in record.result["syndromes"]]
@@ -196,11 +176,17 @@ def test_lists_carry_bands_and_an_honest_match(ranked, extractor, confident: boo
     assert RankingRecord.objects.order_by("id").first().match == "uncalibrated", "old lists stay as they were"
 
 
-def test_a_calibration_of_another_model_or_a_damaged_one_is_refused(extractor, install, site_home) -> None:
+def test_a_calibration_of_another_model_or_a_damaged_one_is_refused(
+    extractor, install, make_calibration
+) -> None:
     other = install(grey=False)
     with pytest.raises(InvalidInput, match="another model"):
-        extractor_calibrate(user=None, extractor=other, calibration=measured(extractor, confident=True))
-    extractor_calibrate(user=None, extractor=extractor, calibration=measured(extractor, confident=True))
+        extractor_calibrate(
+            user=None, extractor=other, calibration=make_calibration(extractor.sha256, confident=True)
+        )
+    extractor_calibrate(
+        user=None, extractor=extractor, calibration=make_calibration(extractor.sha256, confident=True)
+    )
     engine.forget()
     path = engine.calibration_path(extractor.calibration)
     path.write_bytes(path.read_bytes()[:-1])

@@ -186,17 +186,76 @@ def test_a_pickle_is_refused_without_being_run(db, tmp_path) -> None:
 # --- what ships ------------------------------------------------------------------------------------
 
 
-def test_the_shipped_model_installs_once_calibrated_and_adopted(db, tmp_path, monkeypatch) -> None:
+@pytest.fixture
+def shipped_folder(tmp_path, compact_file, make_calibration, monkeypatch):
+    """Files as they ship (weights, card, calibration), of the network with seeded weights."""
+    import hashlib
+
+    from safetensors.numpy import save_file
+
     from diagnosis.phenotype.embed import default
 
-    try:
-        shipped = default.shipped_extractor()
-    except Exception as missing:  # said loudly: without it a site starts without a model
-        pytest.fail(f"no shipped extractor: {missing}")
+    data = compact_file.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    weights = tmp_path / "ships" / f"compact-{digest[:12]}.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(data)
+    card = {
+        "architecture": "compact", "sha256": digest, "synthetic": True, "origin": "a test", "licence": "none",
+        "notice": "for tests",
+    }  # fmt: skip
+    weights.with_suffix(".json").write_text(json.dumps(card))
+
+    def calibrate(**cuts: float) -> None:
+        made = make_calibration(default.extractor_at(weights).spec.sha256, confident=True, **cuts)
+        arrays, facts = made.to_arrays()
+        save_file(dict(arrays), weights.with_suffix(".calibration.safetensors"))
+        weights.with_suffix(".calibration.json").write_text(json.dumps(facts))
+
+    calibrate()
+    monkeypatch.setattr(default, "shipped_extractor", lambda: default.extractor_at(weights))
+    return calibrate
+
+
+def test_what_ships_is_installed_once_calibrated_and_adopted(db, shipped_folder, install) -> None:
+    found = extractor_install_shipped()
+    assert (found.state, found.synthetic, found.licence) == ("adopted", True, "none")
+    assert engine.calibration(found).band(0.95) == "Medium"
+    assert extractor_install_shipped().pk == found.pk and Extractor.objects.count() == 1
+    assert AuditEvent.objects.filter(action="model.calibrated").count() == 0
+
+
+def test_a_newer_calibration_of_what_ships_is_taken_over(db, shipped_folder) -> None:
+    extractor_install_shipped()
+    shipped_folder(high=0.5, medium=0.6)
+    found = extractor_install_shipped()
+    assert engine.calibration(found).band(0.95) == "Low" and Extractor.objects.count() == 1
+    assert AuditEvent.objects.filter(action="model.calibrated").count() == 1
+
+
+def test_what_ships_does_not_push_aside_a_model_that_is_in_use(
+    db, shipped_folder, install, other_file
+) -> None:
+    own = extractor_adopt(user=None, extractor=install(members=[MemberFile("own", other_file)]))
+    assert extractor_install_shipped().state == "installed"
+    own.refresh_from_db()
+    assert own.state == "adopted"
+
+
+def test_a_damaged_shipped_model_says_so(db, shipped_folder, tmp_path) -> None:
+    for path in (tmp_path / "ships").glob("*.calibration.json"):
+        path.unlink()
+    with pytest.raises(NotReady, match="shipped model"):
+        extractor_install_shipped()
+
+
+def test_the_shipped_files_themselves(db) -> None:
+    from diagnosis.phenotype.embed.default import shipped_extractor
+
+    shipped = shipped_extractor()
     found = extractor_install_shipped()
     assert (found.state, found.sha256, found.synthetic) == ("adopted", shipped.spec.sha256, True)
     assert engine.calibration(found) is not None
-    assert extractor_install_shipped().pk == found.pk and Extractor.objects.count() == 1
 
 
 def test_the_catalogue_comes_from_the_shipped_cohort(db) -> None:
