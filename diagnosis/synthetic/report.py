@@ -49,14 +49,14 @@ def _training(card: Json) -> list[str]:
         "whitened centroids, top-1": [row["whitened_centroids_top1"] for row in curves],
         "whitened centroids, top-5": [row["whitened_centroids_top5"] for row in curves],
     }
-    people = card["config"]["training"]["people"]
-    machine = card["machine"]
+    machine, config = card["machine"], card["config"]
+    courses = "; ".join(_course(one) for one in config["courses"])
     text = (
-        f"{len(curves)} epochs over up to {max(row['faces'] for row in curves):,.0f} rendered faces "
-        f"({people:,} people drawn for, {card['config']['training']['syndromes']} syndromes), {faces:,.0f} "
-        f"faces seen in all, batches of {card['config']['loop']['batch_faces']}, seed "
-        f"{card['config']['loop']['seed']}. Training took {seconds['cpu_s']:,.0f} CPU seconds on one core of "
-        f"{machine['cores']} ({machine['processor']}; torch {machine['torch']}, Python {machine['python']})."
+        f"{len(curves)} epochs over up to {max(row['faces'] for row in curves):,.0f} rendered people with "
+        f"{config['training']['syndromes']} training syndromes or none, {faces:,.0f} faces seen in all. "
+        f"Courses, each from where the one before ended: {courses}. Training took "
+        f"{seconds['cpu_s']:,.0f} CPU seconds on one core of {machine['cores']} ({machine['processor']}; "
+        f"torch {machine['torch']}, Python {machine['python']}), rendering not counted."
     )
     after = card["whitened"]
     folded = (
@@ -71,6 +71,15 @@ def _training(card: Json) -> list[str]:
         line_chart("Macro top-k on validation syndromes, %", "epoch", epochs, found),
         folded,
     ]
+
+
+def _course(course: Json) -> str:
+    epochs = course["stop_after_epoch"] or len(course["faces_per_epoch"])
+    return (
+        f"{epochs} of {len(course['faces_per_epoch'])} epochs, batches of {course['batch_faces']}, "
+        f"learning rate {course['peak_learning_rate']:g} falling to {course['final_learning_rate']:g}, "
+        f"seed {course['seed']}"
+    )
 
 
 def _row(report: Json, prefix: str) -> str:

@@ -10,7 +10,6 @@ import dataclasses
 import json
 import os
 import platform
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,19 +50,28 @@ ORIGIN = "Trained by this project on synthetic people that it rendered itself; n
 SELF_TEST_FACES = 2
 SELF_TEST_NUMBERS = 16
 
-DEFAULT_COURSE = (6_000, 8_000, 10_000, 12_000, 14_000, 16_000, 18_000, 20_000, 20_000, 20_000, 20_000)
+FIRST_COURSE = LoopConfig(
+    (6_000, 8_000, 10_000, 12_000, 14_000, 16_000, 18_000, *(20_000,) * 4), stop_after_epoch=10
+)
+# More people, from where the first course ended: a lower rate that falls from the start.
+SECOND_COURSE = LoopConfig(
+    (28_000, 32_000, 36_000), seed=12, peak_learning_rate=1e-3, warmup_fraction=0.03, decay_fraction=0.97
+)
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides the weights. Populations are disjoint by seed, syndromes by number."""
+    """Everything that decides the weights. Populations are disjoint by seed, syndromes by number.
 
-    training: Population = field(default_factory=lambda: Population(1000, 20_000, 5000, 800))
+    Each course starts from the averaged weights of the one before.
+    """
+
+    training: Population = field(default_factory=lambda: Population(1000, 36_000, 5000, 800))
     validation: Population = field(default_factory=lambda: Population(1001, 1050, 90_000, 45))
     portraits: Population = field(default_factory=lambda: Population(1003, 240, 80_000, 60))
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(DEFAULT_COURSE))
+    courses: tuple[LoopConfig, ...] = (FIRST_COURSE, SECOND_COURSE)
     whitening_faces: int = 8_000
     whitening_shrinkage: float = 0.1
     discriminant_exponent: float = 0.5
@@ -77,6 +85,7 @@ class Result:
     card: Path
     sha256: str
     curves: tuple[EpochReport, ...]
+    landmark_error: LandmarkError
 
 
 def quick_config() -> TrainConfig:
@@ -85,7 +94,7 @@ def quick_config() -> TrainConfig:
         training=Population(1000, 120, 5000, 10),
         validation=Population(1001, 28, 90_000, 4),
         portraits=Population(1003, 16, 80_000, 8),
-        loop=LoopConfig((60, 120), batch_faces=20),
+        courses=(LoopConfig((60, 120), batch_faces=20), LoopConfig((120,), batch_faces=20)),
         whitening_faces=120,
         whitening_shrinkage=0.5,
     )
@@ -97,20 +106,32 @@ def train(config: TrainConfig, *, work: Path, out: Path, workers: int = 1, say: 
     One torch thread: more would only reorder sums and make the result depend on the machine. `workers`
     processes render. Same configuration, machine and library versions give the same bytes.
     """
-    started, started_cpu = time.perf_counter(), time.process_time()
     torch.set_num_threads(1)
     work.mkdir(parents=True, exist_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     error = measure_landmark_error(config.portraits)
     with rendered_in_background(config.training, error, work, workers) as source:
-        source.faces(config.loop.faces_per_epoch[0])
+        source.faces(config.courses[0].faces_per_epoch[0])
         validation = _validation_faces(config, source)
-        trained = train_network(config.loop, source.faces, validator(validation), _teller(say, work))
+        trained = train_courses(config, source, validation, _teller(say, work))
         whiten(trained.network, source.faces(config.whitening_faces), config)
-    seconds = {"wall_s": time.perf_counter() - started, "cpu_s": time.process_time() - started_cpu}
+    seconds = {name: sum(row[name] for row in trained.curves) for name in ("wall_s", "cpu_s")}
     whitened = validator(validation)(trained.network)
-    measured = {"landmark_error": _as_json(error), "seconds": seconds, "whitened": whitened}
-    return write_result(config, trained, out, measured)
+    return write_result(config, trained, out, error, {"seconds": seconds, "whitened": whitened})
+
+
+def train_courses(config: TrainConfig, source: FaceSource, validation: FaceSet, tell: Progress) -> Trained:
+    """All courses in turn; epochs are numbered through."""
+    curves: list[EpochReport] = []
+    network: CompactNet | None = None
+    for number, course in enumerate(config.courses, start=1):
+        trained = train_network(course, source.faces, validator(validation), tell, network)
+        network = trained.network
+        done = len(curves)
+        curves += [row | {"course": float(number), "epoch": row["epoch"] + done} for row in trained.curves]
+    if network is None:
+        raise ValueError("A training needs at least one course.")
+    return Trained(network, tuple(curves))
 
 
 def _validation_faces(config: TrainConfig, source: FaceSource) -> FaceSet:
@@ -133,14 +154,17 @@ def whiten(network: CompactNet, faces: FaceSet, config: TrainConfig) -> None:
     fold_into_neck(network.neck, scale * matrix, embeddings.mean(axis=0))  # type: ignore[arg-type]
 
 
-def write_result(config: TrainConfig, trained: Trained, out: Path, extra: dict[str, Any]) -> Result:
+def write_result(
+    config: TrainConfig, trained: Trained, out: Path, error: LandmarkError, extra: dict[str, Any]
+) -> Result:
     """Weights as compact-<sha256's first 12 digits>.safetensors, card beside it under the same name."""
     temporary = out / "compact-new.safetensors"
     sha256 = save_weights(trained.network, temporary)
     weights = temporary.replace(out / f"compact-{sha256[:12]}.safetensors")
     card = weights.with_suffix(".json")
+    extra = {"landmark_error": _as_json(error), **extra}
     card.write_text(json.dumps(_card(config, trained, weights, sha256, extra), indent=1) + "\n")
-    return Result(weights, card, sha256, trained.curves)
+    return Result(weights, card, sha256, trained.curves, error)
 
 
 def _card(
@@ -215,7 +239,7 @@ def _teller(say: Say, work: Path) -> Progress:
     """Says one line per epoch and keeps the averaged network so far, in case the run is stopped."""
 
     def tell(report: EpochReport, network: CompactNet) -> None:
-        save_weights(network, work / f"epoch-{report['epoch']:.0f}.safetensors")
+        save_weights(network, work / "latest.safetensors")
         shown = ("epoch", "loss_total", "loss_regression", "nearest_top1", "whitened_centroids_top1")
         say(", ".join(f"{name} {report[name]:.3g}" for name in shown))
 

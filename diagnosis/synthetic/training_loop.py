@@ -63,10 +63,20 @@ Validate = Callable[[Backbone], EpochReport]
 Progress = Callable[[EpochReport, CompactNet], None]
 
 
-def train_network(config: LoopConfig, give: FaceGiver, validate: Validate, progress: Progress) -> Trained:
-    """Train a fresh CompactNet; `validate` and `progress` are called with the averaged network per epoch."""
+def train_network(
+    config: LoopConfig,
+    give: FaceGiver,
+    validate: Validate,
+    progress: Progress,
+    start: CompactNet | None = None,
+) -> Trained:
+    """Train a copy of `start`, or a fresh CompactNet, with fresh heads.
+
+    `validate` and `progress` are called with the averaged network after each epoch.
+    """
     torch.manual_seed(config.seed)
-    network = CompactNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = copy.deepcopy(start) if start is not None else CompactNet()
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     first = give(config.faces_per_epoch[0])
     heads = TrainingHeads(first.parameters.shape[1], first.syndrome_count, config.losses)
     run = _Run(config, network, heads)

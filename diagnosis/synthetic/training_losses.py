@@ -80,6 +80,9 @@ class TrainingHeads(nn.Module):
         self.weights = weights
         self.regression = nn.Linear(EMBEDDING_SIZE, parameters)
         self.affected = nn.Linear(EMBEDDING_SIZE, 1)
+        for head in (self.regression, self.affected):  # from zero, fresh heads do not push the network about
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
         self.margin = MarginSoftmax(syndromes, weights.scale, weights.margin_rad)
 
     def forward(self, embeddings: Tensor, targets: Targets) -> LossParts:

@@ -38,7 +38,8 @@ def test_weights_load_by_hash_and_answer_as_the_card_says(trained: Result) -> No
     np.testing.assert_allclose(self_test(network), card["self_test"], atol=1e-5)
     assert trained.sha256[:12] in trained.weights.name
     assert card["notice"] == NOTICE and card["synthetic"] is True
-    assert [row["faces"] for row in card["curves"]] == [60, 120]
+    assert [row["faces"] for row in card["curves"]] == [60, 120, 120]
+    assert [row["epoch"] for row in card["curves"]] == [1, 2, 3]
 
 
 def test_same_configuration_gives_the_same_bytes(trained: Result, work: Path, tmp_path: Path) -> None:
