@@ -66,23 +66,31 @@ def whitened(method: Method) -> Method:
     """`method` after within-class whitening, fitted on the gallery alone (closed form, Ledoit–Wolf)."""
 
     def run(gallery: Photos, queries: Photos) -> Float64:
-        labels = [str(name) for name in gallery.syndromes]
-        whitening = fit_whitening(unit(gallery.embeddings), labels)
-        known, asked = whitening.apply(unit(gallery.embeddings)), whitening.apply(unit(queries.embeddings))
-        return method(
-            Photos(known, gallery.syndromes, gallery.patients),
-            Photos(asked, queries.syndromes, queries.patients),
-        )
+        return method(*whiten_both(gallery, queries))
 
     return run
 
 
-METHODS: dict[str, Method] = {
-    "nearest image": nearest_image,
-    "centroids": nearest_centroid,
-    "whitened, nearest image": whitened(nearest_image),
-    "whitened, centroids": whitened(nearest_centroid),
-}
+def whiten_both(gallery: Photos, queries: Photos) -> tuple[Photos, Photos]:
+    """Gallery and queries in the gallery's whitened space. All views share one space."""
+    labels = [str(name) for name in gallery.syndromes]
+    whitening = fit_whitening(unit(gallery.embeddings), labels)
+    known, asked = (whitening.apply(unit(photos.embeddings)) for photos in (gallery, queries))
+    return (
+        Photos(known, gallery.syndromes, gallery.patients),
+        Photos(asked, queries.syndromes, queries.patients),
+    )
+
+
+def compare_all(gallery: Photos, queries: Photos) -> dict[str, Float64]:
+    """Method name → distances (q, s), syndromes ascending. Whitening is fitted once for both its methods."""
+    white = whiten_both(gallery, queries)
+    return {
+        "nearest image": nearest_image(gallery, queries),
+        "centroids": nearest_centroid(gallery, queries),
+        "whitened, nearest image": nearest_image(*white),
+        "whitened, centroids": nearest_centroid(*white),
+    }
 
 
 def macro_top_k(distances: Float64, gallery: Photos, queries: Photos) -> dict[str, float]:

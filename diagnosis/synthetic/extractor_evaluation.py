@@ -20,7 +20,7 @@ from diagnosis.phenotype.embed.views import ALL_VIEWS, view_batch
 from diagnosis.phenotype.ranking.metrics import TOP_K, macro_interval
 from diagnosis.phenotype.types import PixelArray
 from diagnosis.synthetic.cohort_faces import CohortFaces
-from diagnosis.synthetic.evaluation import METHODS, Floats, Photos, macro_top_k, query_ranks, unit
+from diagnosis.synthetic.evaluation import Floats, Photos, compare_all, macro_top_k, query_ranks, unit
 from diagnosis.synthetic.manifest import Cohort, CohortPerson
 from diagnosis.synthetic.recipes import RARE_SPLITS
 from diagnosis.synthetic.splits import frequent_split, rare_split
@@ -104,18 +104,19 @@ def cohort_splits(cohort: Cohort, photos: CohortPhotos) -> dict[str, list[Split]
 
 def accuracy_table(photos: Photos, splits: dict[str, list[Split]]) -> dict[str, dict[str, dict[str, float]]]:
     """setting → method → macro per cent at each k, averaged over the setting's splits."""
-    return {
-        setting: {name: _mean_over(photos, parts, name) for name in METHODS}
-        for setting, parts in splits.items()
-    }
+    return {setting: _mean_over(photos, parts) for setting, parts in splits.items()}
 
 
-def _mean_over(photos: Photos, parts: Sequence[Split], method: str) -> dict[str, float]:
-    found = []
+def _mean_over(photos: Photos, parts: Sequence[Split]) -> dict[str, dict[str, float]]:
+    found: dict[str, list[dict[str, float]]] = {}
     for split in parts:
         gallery, queries = photos.part(split.gallery), photos.part(split.test)
-        found.append(macro_top_k(METHODS[method](gallery, queries), gallery, queries))
-    return {key: float(np.mean([one[key] for one in found])) for key in found[0]}
+        for method, distances in compare_all(gallery, queries).items():
+            found.setdefault(method, []).append(macro_top_k(distances, gallery, queries))
+    return {
+        method: {key: float(np.mean([one[key] for one in tables])) for key in tables[0]}
+        for method, tables in found.items()
+    }
 
 
 def headline_intervals(photos: Photos, split: Split) -> dict[str, dict[str, Any]]:
@@ -123,8 +124,8 @@ def headline_intervals(photos: Photos, split: Split) -> dict[str, dict[str, Any]
     gallery, queries = photos.part(split.gallery), photos.part(split.test)
     patients = [str(patient) for patient in queries.patients]
     table: dict[str, dict[str, Any]] = {}
-    for name, method in METHODS.items():
-        ranks, truth = query_ranks(method(gallery, queries), gallery, queries)
+    for name, distances in compare_all(gallery, queries).items():
+        ranks, truth = query_ranks(distances, gallery, queries)
         table[name] = {
             f"top{k}": macro_interval(ranks, truth, patients, k, draws=DRAWS).as_dict() for k in TOP_K
         }

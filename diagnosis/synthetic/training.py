@@ -51,7 +51,9 @@ SELF_TEST_FACES = 2
 SELF_TEST_NUMBERS = 16
 
 FIRST_COURSE = LoopConfig(
-    (6_000, 8_000, 10_000, 12_000, 14_000, 16_000, 18_000, *(20_000,) * 4), stop_after_epoch=10
+    (6_000, 8_000, 10_000, 12_000, 14_000, 16_000, 18_000, *(20_000,) * 4),
+    stop_after_epoch=10,
+    heads_from_zero=False,
 )
 # More people, from where the first course ended: a lower rate that falls from the start.
 SECOND_COURSE = LoopConfig(

@@ -46,6 +46,7 @@ class LoopConfig:
     average_decay: float = 0.998
     gradient_clip_norm: float = 5.0
     bfloat16: bool = True
+    heads_from_zero: bool = True
     losses: LossWeights = field(default_factory=LossWeights)
     augmentation: Augmentation = field(default_factory=Augmentation)
 
@@ -79,6 +80,8 @@ def train_network(
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     first = give(config.faces_per_epoch[0])
     heads = TrainingHeads(first.parameters.shape[1], first.syndrome_count, config.losses)
+    if config.heads_from_zero:
+        heads.start_from_zero()
     run = _Run(config, network, heads)
     curves: list[EpochReport] = []
     for epoch, count in enumerate(config.faces_per_epoch[: config.stop_after_epoch], start=1):

@@ -80,10 +80,13 @@ class TrainingHeads(nn.Module):
         self.weights = weights
         self.regression = nn.Linear(EMBEDDING_SIZE, parameters)
         self.affected = nn.Linear(EMBEDDING_SIZE, 1)
-        for head in (self.regression, self.affected):  # from zero, fresh heads do not push the network about
+        self.margin = MarginSoftmax(syndromes, weights.scale, weights.margin_rad)
+
+    def start_from_zero(self) -> None:
+        """So that fresh heads do not push a trained network about while they learn."""
+        for head in (self.regression, self.affected):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
-        self.margin = MarginSoftmax(syndromes, weights.scale, weights.margin_rad)
 
     def forward(self, embeddings: Tensor, targets: Targets) -> LossParts:
         """embeddings (b, 512) float32 → the loss and its parts."""
