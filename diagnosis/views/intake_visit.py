@@ -18,8 +18,9 @@ from django.utils import timezone, translation
 from diagnosis import vault
 from diagnosis.intake_lock import lock
 from diagnosis.models import Patient, User
+from diagnosis.views.ledger_visit import INTAKE_KEY, ledger_now
 
-KEY = "intake"
+KEY = INTAKE_KEY
 MINUTES = 60
 MODES = ("tablet", "link", "ledger")
 
@@ -50,15 +51,25 @@ class Visit:
 
 
 def visit_of(request: HttpRequest) -> Visit | None:
-    """The visit of this session, unless it is over or has rested for an hour."""
+    """The visit of this session, unless it is over or has rested for an hour.
+
+    A visit that began in the ledger lives no longer than the ledger is open to the same patient.
+    """
     stored = request.session.get(KEY)
     if not stored:
         return None
     visit = Visit(**stored)
-    if timezone.now().timestamp() - visit.seen > MINUTES * 60:
-        del request.session[KEY]
+    if timezone.now().timestamp() - visit.seen > MINUTES * 60 or not _ledger_allows(request, visit):
+        request.session.pop(KEY, None)
         return None
     return visit
+
+
+def _ledger_allows(request: HttpRequest, visit: Visit) -> bool:
+    if visit.mode != "ledger":
+        return True
+    patient = ledger_now(request)
+    return patient is not None and patient.pk == visit.patient
 
 
 def visit_start(request: HttpRequest, visit: Visit) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.utils import timezone, translation
+from django.utils import translation
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -21,9 +21,7 @@ from diagnosis.services import consent as consents
 from diagnosis.services.ledger import TooManyTries, ledger_open, ledger_read
 from diagnosis.views.intake import pdf_answer, place_of
 from diagnosis.views.intake_visit import Visit, visit_start
-
-KEY = "ledger"
-MINUTES = 20
+from diagnosis.views.ledger_visit import ledger_begin, ledger_end, ledger_now
 
 
 @require_http_methods(["GET", "POST"])
@@ -38,30 +36,19 @@ def ledger_enter(request: HttpRequest) -> HttpResponse:
             form.add_error(None, str(error))
             return render(request, "intake/ledger_enter.html", {"form": form}, status=error.status)
         if patient is not None:
-            _enter(request, patient)
+            ledger_begin(request, patient)
             return redirect("clinic:ledger_page")
         form.add_error(None, _("Code and date of birth do not fit together. Please check both."))
     status = 400 if form.errors else 200
     return render(request, "intake/ledger_enter.html", {"form": form}, status=status)
 
 
-def _enter(request: HttpRequest, patient: Patient) -> None:
-    request.session.cycle_key()
-    request.session[KEY] = {"patient": patient.pk, "seen": timezone.now().timestamp()}
-
-
 def in_ledger(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Pass the patient whose ledger is open; after twenty quiet minutes it closes."""
+    """Pass the patient whose ledger is open; without one go to its entrance."""
 
     @wraps(view)
     def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        entry = request.session.get(KEY)
-        now = timezone.now().timestamp()
-        if not entry or now - entry["seen"] > MINUTES * 60:
-            request.session.pop(KEY, None)
-            return redirect("clinic:ledger_enter")
-        request.session[KEY] = {"patient": entry["patient"], "seen": now}
-        patient = Patient.objects.filter(pk=entry["patient"]).first()
+        patient = ledger_now(request)
         return view(request, patient, *args, **kwargs) if patient else redirect("clinic:ledger_enter")
 
     return inner
@@ -127,6 +114,6 @@ def ledger_withdraw(request: HttpRequest, patient: Patient) -> HttpResponse:
 
 @require_POST
 def ledger_leave(request: HttpRequest) -> HttpResponse:
-    """Close the ledger on this device."""
-    request.session.pop(KEY, None)
+    """Close the ledger on this device, with a form that was opened from it."""
+    ledger_end(request)
     return redirect("clinic:ledger_enter")
