@@ -55,7 +55,7 @@ def home_is_never_served(**_: Any) -> list[CheckMessage]:
 
 
 def _served_folders() -> Iterator[Path]:
-    folders = [settings.STATIC_ROOT, settings.MEDIA_ROOT, *settings.STATICFILES_DIRS]
+    folders: list[Any] = [settings.STATIC_ROOT, settings.MEDIA_ROOT, *settings.STATICFILES_DIRS]
     yield from (Path(folder).resolve() for folder in folders if folder)
 
 

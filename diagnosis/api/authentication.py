@@ -54,8 +54,9 @@ class TokenAuthentication(BaseAuthentication):
             raise AuthenticationFailed(WRONG)
         if Role.API not in row.user.roles or username not in (None, row.user.username):
             raise AuthenticationFailed(WRONG)
-        row.user.second_factor_proved = False  # a token is one factor
-        return row.user, row
+        user: Any = row.user
+        user.second_factor_proved = False  # a token is one factor
+        return user, row
 
 
 class TokenScheme(OpenApiAuthenticationExtension):
