@@ -40,6 +40,8 @@ class _FormReader(html.parser.HTMLParser):
 
     def _field(self, tag: str, values: dict[str, str]) -> None:
         assert self._open is not None
+        if tag == "button" and "formaction" in values:  # a second way to send the same fields
+            self.forms.append(PageForm(values["formaction"], self._open.method, self._open.fields))
         name, kind = values.get("name", ""), values.get("type", "text")
         if tag == "input" and name and kind not in ("checkbox", "radio", "file", "submit"):
             self._open.fields[name] = values.get("value", "")

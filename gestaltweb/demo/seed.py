@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
@@ -51,12 +51,30 @@ def accounts_make(home: Path) -> dict[str, User]:
     return made
 
 
-def patients_add(cohort: Cohort, hospital: str, staff: User, say: Say) -> None:
-    """Every person of this hospital: registered, consent signed, photos added; solved ones diagnosed.
+def persons_of(cohort: Cohort, hospital: str, limit: int | None = None) -> list[CohortPerson]:
+    """The people of a hospital in the order in which they are registered: solved ones first.
+
+    With a `limit`, every syndrome keeps its first patients and one unsolved person stays.
+    """
+    persons = sorted(cohort.hospital(hospital), key=lambda person: person.status != "solved")
+    if limit is None:
+        return persons
+    solved = [person for person in persons if person.status == "solved"]
+    seen: dict[str | None, int] = {}
+    turn = {}
+    for person in solved:
+        turn[person.key] = seen.get(person.syndrome, 0)
+        seen[person.syndrome] = turn[person.key] + 1
+    chosen = sorted(solved, key=lambda person: turn[person.key])
+    unsolved = [person for person in persons if person.status == "unsolved"]
+    return chosen[:limit] + unsolved[-1:]
+
+
+def patients_add(persons: list[CohortPerson], cohort: Cohort, staff: User, say: Say) -> None:
+    """Every person: registered, consent signed, case opened, photos added.
 
     The last unsolved person waits without a photo; their photos lie in photos-to-try for a first upload.
     """
-    persons = sorted(cohort.hospital(hospital), key=lambda person: person.status != "solved")
     waiting = [person for person in persons if person.status == "unsolved"][-1]
     for number, person in enumerate(persons, start=1):
         case = _case_open(person, number, staff)
@@ -119,14 +137,10 @@ def jobs_run(kind: str, say: Say) -> int:
     return done
 
 
-def diagnoses_confirm(cohort: Cohort, hospital: str, staff: User) -> None:
-    """Confirm what the cohort's hospital knows, in the order in which the patients were registered."""
+def diagnoses_confirm(persons: list[CohortPerson], staff: User) -> None:
+    """Confirm what the cohort's hospital knows; the n-th case is the n-th person's."""
     syndromes = {row.identifier: row for row in Syndrome.objects.all()}
-    for case, person in _solved(cohort, hospital):
+    for case, person in zip(Case.objects.order_by("pk"), persons, strict=True):
         if person.syndrome is not None and case.state != "solved":
             verdict.diagnosis_confirm(user=staff, case=case, syndrome=syndromes[person.syndrome])
 
-
-def _solved(cohort: Cohort, hospital: str) -> Iterator[tuple[Case, CohortPerson]]:
-    persons = sorted(cohort.hospital(hospital), key=lambda person: person.status != "solved")
-    yield from zip(Case.objects.order_by("pk"), persons, strict=False)

@@ -44,7 +44,7 @@ def running(sites: list[DemoSite]) -> Iterator[list[subprocess.Popen[bytes]]]:
         _require_free(site)
     children = [
         subprocess.Popen(  # noqa: S603  own command
-            site.command("serve", "--host", "127.0.0.1", "--port", str(site.port)),
+            site.command("serve", "--host", "127.0.0.1", "--port", str(site.port), "--quiet"),
             env=site.environment(), start_new_session=True,
         )
         for site in sites

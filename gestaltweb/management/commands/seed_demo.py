@@ -18,15 +18,17 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: Any) -> None:
         parser.add_argument("hospital", choices=["A", "B", "C", "D"])
+        parser.add_argument("--people", type=int, help="only this many solved patients and one unsolved")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if Patient.objects.exists():
             raise CommandError("This home has patients already; remove the whole home to start afresh.")
-        home, cohort, hospital = Path(settings.GESTALTWEB_HOME), load_shipped(), options["hospital"]
+        home, cohort = Path(settings.GESTALTWEB_HOME), load_shipped()
+        persons = seed.persons_of(cohort, options["hospital"], options["people"])
         say = self.stderr.write
         staff = seed.accounts_make(home)["geneticist"]
-        seed.patients_add(cohort, hospital, staff, say)
+        seed.patients_add(persons, cohort, staff, say)
         seed.jobs_run("analyse_photo", say)
-        seed.diagnoses_confirm(cohort, hospital, staff)
+        seed.diagnoses_confirm(persons, staff)
         seed.jobs_run("rank_case", say)
         (home / "seeded").write_text(cohort.name, encoding="utf-8")
