@@ -11,9 +11,11 @@ Protocol: the file on standard input; on standard output either b"P" â€– width â
 from __future__ import annotations
 
 import io
+import os
 import resource
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 SECONDS = 15
 MEMORY_BYTES = 2 << 30  # address space, of which the libraries alone take 0.3 GB
+_children = threading.BoundedSemaphore(2)
 _DAMAGED = "This photo is damaged or incomplete. Send the camera's original file again."
 _TOO_MUCH = "This photo takes too long or too much memory to read. Save it as a JPEG and send that."
 
@@ -35,9 +38,10 @@ def decode_heic(data: bytes, *, max_pixels: int) -> PixelArray:
 
     command = [sys.executable, "-m", "diagnosis.picture_child", str(max_pixels)]
     try:
-        done = subprocess.run(  # noqa: S603  our own interpreter and module; the file goes through a pipe
-            command, input=data, capture_output=True, timeout=SECONDS, check=False, env=_environment()
-        )
+        with _children:
+            done = subprocess.run(  # noqa: S603  our own interpreter and module; the file goes through a pipe
+                command, input=data, capture_output=True, timeout=SECONDS, check=False, env=_environment()
+            )
     except subprocess.TimeoutExpired:
         raise InvalidInput(_TOO_MUCH) from None
     if done.returncode != 0 or not done.stdout:
@@ -52,8 +56,9 @@ def decode_heic(data: bytes, *, max_pixels: int) -> PixelArray:
 
 
 def _environment() -> dict[str, str]:
-    """Nothing of the server's environment: the child needs no secrets."""
-    return {"PYTHONPATH": ":".join(path for path in sys.path if path), "OMP_NUM_THREADS": "1"}
+    """Almost nothing of the server's environment: the child needs no secrets."""
+    libraries = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+    return libraries | {"PYTHONPATH": ":".join(path for path in sys.path if path), "OMP_NUM_THREADS": "1"}
 
 
 # --- in the child -----------------------------------------------------------------
