@@ -11,6 +11,7 @@ from typing import Any
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gestaltweb.settings.dev")
+os.umask(0o077)  # however the server was started, what it writes is this account's alone
 http = get_asgi_application()  # first: it sets Django up for the imports below
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402
@@ -19,6 +20,7 @@ from django.conf import settings  # noqa: E402
 
 from diagnosis.consumers import SameOrigin, websocket_urlpatterns  # noqa: E402
 from gestaltweb.embedded import worker  # noqa: E402
+from gestaltweb.limits import BodyLimit  # noqa: E402
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -62,6 +64,9 @@ class Lifespan:
 
 application = Lifespan(
     ProtocolTypeRouter(
-        {"http": http, "websocket": SameOrigin(AuthMiddlewareStack(URLRouter(websocket_urlpatterns)))}
+        {
+            "http": BodyLimit(http),
+            "websocket": SameOrigin(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
+        }
     )
 )

@@ -49,7 +49,11 @@ class _FormReader(html.parser.HTMLParser):
             self._open.fields[name] = values.get("value", "on")
         elif tag == "select":
             self._select = name
-        elif tag == "option" and self._select and ("selected" in values or self._select not in self._open.fields):
+        elif (
+            tag == "option"
+            and self._select
+            and ("selected" in values or self._select not in self._open.fields)
+        ):
             self._open.fields[self._select] = values.get("value", "")
 
     def handle_endtag(self, tag: str) -> None:

@@ -133,7 +133,11 @@ def jobs_run(kind: str, say: Say) -> int:
         RUNNERS[kind](pk)
         done += 1
         if done % 40 == 0:
-            say(f"  {done} of {total} photos analysed" if kind == "analyse_photo" else f"  {done} cases ranked")
+            say(
+                f"  {done} of {total} photos analysed"
+                if kind == "analyse_photo"
+                else f"  {done} cases ranked"
+            )
     return done
 
 
@@ -143,4 +147,3 @@ def diagnoses_confirm(persons: list[CohortPerson], staff: User) -> None:
     for case, person in zip(Case.objects.order_by("pk"), persons, strict=True):
         if person.syndrome is not None and case.state != "solved":
             verdict.diagnosis_confirm(user=staff, case=case, syndrome=syndromes[person.syndrome])
-

@@ -85,7 +85,9 @@ def _intake(site: DemoSite, clerk: Visitor, outcome: Outcome) -> tuple[str, str]
     parent.submit("", name="Synthetic Parent", agreed="on", typed="on")
     outcome.steps["intake: the parent signed by the one-time link"] = "/done" in parent.path
     outcome.steps["intake: the link works once"] = Visitor(site.address).status(link) == 410
-    outcome.steps["intake: the signed form is a PDF"] = parent.read("/intake/done/form.pdf").startswith("%PDF")
+    outcome.steps["intake: the signed form is a PDF"] = parent.read("/intake/done/form.pdf").startswith(
+        "%PDF"
+    )
     code = _found(r'class="big-code">\s*([^<]+?)\s*<', parent.text)
     parent.close()
     return patient, code
@@ -132,7 +134,9 @@ def _withdrawal(site: DemoSite, clinician: Visitor, case: str, code: str, outcom
     picture = _found(r"(/photos/\d+/crop/)", clinician.open(f"/cases/{case}/").text)
     outcome.steps["withdrawal: before it the picture is shown"] = clinician.status(picture) == 200
     parent = Visitor(site.address).open("/ledger/").submit("", code=code, day=4, month=3, year=2021)
-    outcome.steps["withdrawal: the ledger opens with code and date of birth"] = parent.path == "/ledger/photo/"
+    outcome.steps["withdrawal: the ledger opens with code and date of birth"] = (
+        parent.path == "/ledger/photo/"
+    )
     parent.open("/ledger/withdraw/").submit("")
     parent.submit("", step="confirm")
     outcome.steps["withdrawal: the picture is gone"] = clinician.status(picture) in (404, 410)

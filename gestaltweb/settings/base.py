@@ -111,7 +111,6 @@ else:
 
 # --- files -----------------------------------------------------------------------------------------
 STATIC_URL = "/static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 # Sealed blobs only; nothing here is ever served by a URL.
 _BLOBS: dict[str, object] = {
@@ -128,10 +127,12 @@ STORAGES: dict[str, dict[str, object]] = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
 }
 WHITENOISE_USE_FINDERS = True
-# Uploads stay in memory and never touch a temporary file in plain: the size limit comes first.
+# Uploads stay in memory and never touch a temporary file in plain: gestaltweb.limits caps every request below
+# the size from which Django would spool it to disk.
 UPLOAD_MAX_BYTES = env.integer("UPLOAD_MAX_BYTES", 25 * 1024 * 1024)
-FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.MemoryFileUploadHandler"]
-FILE_UPLOAD_MAX_MEMORY_SIZE = UPLOAD_MAX_BYTES + 1024 * 1024
+UPLOAD_TOTAL_BYTES = env.integer("UPLOAD_TOTAL_BYTES", 100 * 1024 * 1024)
+FILE_UPLOAD_HANDLERS = ["diagnosis.uploads.InMemoryUploads"]
+FILE_UPLOAD_MAX_MEMORY_SIZE = UPLOAD_TOTAL_BYTES + 1024 * 1024
 DATA_UPLOAD_MAX_MEMORY_SIZE = 48 * 1024 * 1024
 
 # --- people and sessions ---------------------------------------------------------------------------
@@ -204,7 +205,9 @@ TIME_ZONE = env.text("TIME_ZONE", "Europe/Berlin")
 # --- mail: without SMTP, links are shown to staff instead ---------------------------------------------
 EMAIL_HOST = env.text("EMAIL_HOST")
 EMAIL_BACKEND = (
-    "django.core.mail.backends.smtp.EmailBackend" if EMAIL_HOST else "django.core.mail.backends.dummy.EmailBackend"
+    "django.core.mail.backends.smtp.EmailBackend"
+    if EMAIL_HOST
+    else "django.core.mail.backends.dummy.EmailBackend"
 )
 
 # --- long work -------------------------------------------------------------------------------------
@@ -275,7 +278,10 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"private": {"()": "diagnosis.log_privacy.WithoutSecrets"}},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["private"]},
+    },
     "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "WARNING")},
     # At DEBUG these write whole page contexts and SQL values, names included; LOG_LEVEL must not reach them.
     "loggers": {"django.template": {"level": "INFO"}, "django.db.backends": {"level": "INFO"}},

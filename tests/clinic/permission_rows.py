@@ -79,12 +79,27 @@ ROWS = [
     Row("clinic:ranking_csv", get=OWN_GENETICIST, args=_pk("ranked_case")),
     Row("clinic:case_print", get=OWN_GENETICIST, args=_pk("ranked_case")),
     Row("clinic:photo_new", post=OWN_GENETICIST, args=_pk("case"), data=lambda w: {"age_years": "1"}),
-    Row("clinic:verdict_new", post=OWN_GENETICIST, args=_pk("ranked_case"),
-        data=lambda w: {"syndrome": w.syndrome.identifier, "answer": "agree"}),
-    Row("clinic:differential", get=OWN_GENETICIST, post=OWN_GENETICIST, args=_pk("case"),
-        ok=frozenset({200, 302, 400, 409}), data=lambda w: {"text": "x"}),
-    Row("clinic:diagnosis_new", get=OWN_GENETICIST, post=OWN_GENETICIST, args=_pk("case"),
-        data=lambda w: {"syndrome": w.syndrome.identifier}),
+    Row(
+        "clinic:verdict_new",
+        post=OWN_GENETICIST,
+        args=_pk("ranked_case"),
+        data=lambda w: {"syndrome": w.syndrome.identifier, "answer": "agree"},
+    ),
+    Row(
+        "clinic:differential",
+        get=OWN_GENETICIST,
+        post=OWN_GENETICIST,
+        args=_pk("case"),
+        ok=frozenset({200, 302, 400, 409}),
+        data=lambda w: {"text": "x"},
+    ),
+    Row(
+        "clinic:diagnosis_new",
+        get=OWN_GENETICIST,
+        post=OWN_GENETICIST,
+        args=_pk("case"),
+        data=lambda w: {"syndrome": w.syndrome.identifier},
+    ),
     Row("clinic:case_unsolved", post=OWN_GENETICIST, args=_pk("case")),
     Row("clinic:case_reopen", post=OWN_GENETICIST, args=_pk("case")),
     Row("clinic:photo_correct", post=OWN_GENETICIST, args=_pk("photo"), data=lambda w: {"face_choice": "0"}),
@@ -92,12 +107,18 @@ ROWS = [
     Row("clinic:photo_picture", get=OWN_GENETICIST, args=lambda w: [w.photo.pk, "crop"]),
     # Look-alikes are the whole hospital's: a gallery picture under its pseudonym is for every geneticist.
     Row("clinic:gallery_picture", get=GENETICISTS, args=_pk("gallery_photo")),
-    Row("clinic:composite_picture", get=GENETICISTS, args=_pk("syndrome"),
-        ok=frozenset({200, 302, 400})),  # 400: too few patients for a composite
+    Row(
+        "clinic:composite_picture", get=GENETICISTS, args=_pk("syndrome"), ok=frozenset({200, 302, 400})
+    ),  # 400: too few patients for a composite
     # --- administration ---
     Row("clinic:user_list", get=ADMIN, post=ADMIN, data=lambda w: {"username": "newcomer"}),
-    Row("clinic:user_page", get=ADMIN, post=ADMIN, args=lambda w: [w.users["intake"].pk],
-        data=lambda w: {"roles": ["auditor"]}),
+    Row(
+        "clinic:user_page",
+        get=ADMIN,
+        post=ADMIN,
+        args=lambda w: [w.users["intake"].pk],
+        data=lambda w: {"roles": ["auditor"]},
+    ),
     Row("clinic:user_link", post=ADMIN, args=lambda w: [w.users["intake"].pk]),
     Row("clinic:user_active", post=ADMIN, args=lambda w: [w.users["intake"].pk]),
     Row("clinic:user_second_factor", post=ADMIN, args=lambda w: [w.users["intake"].pk]),
@@ -118,8 +139,12 @@ ROWS = [
     Row("clinic:patient_code", post=OWN_STAFF, args=_pk("patient")),
     Row("clinic:patient_withdraw", get=OWN_STAFF, post=OWN_STAFF, args=_pk("patient")),
     Row("clinic:patient_remove", post=OWN_STAFF, args=_pk("patient")),
-    Row("clinic:consent_document", get=OWN_STAFF, args=lambda w: [w.patient.pk, w.consent.pk],
-        ok=frozenset({200, 302, 410})),  # 410: this consent row was written without a sealed signature
+    Row(
+        "clinic:consent_document",
+        get=OWN_STAFF,
+        args=lambda w: [w.patient.pk, w.consent.pk],
+        ok=frozenset({200, 302, 410}),
+    ),  # 410: this consent row was written without a sealed signature
     # --- the family's pages: no account; without a valid link, visit or code they show nothing ---
     Row("clinic:intake_open", get=ANYBODY, post=ANYBODY, args=lambda w: ["no-such-token"], ok=FAMILY_VISIT),
     Row("clinic:language", post=ANYBODY, data=lambda w: {"language": "de"}),
@@ -155,6 +180,75 @@ for _name in (
 ):  # fmt: skip
     ROWS.append(Row(_name, get=SIGNED_IN, post=SIGNED_IN, put=SIGNED_IN, patch=SIGNED_IN, delete=SIGNED_IN,
                     ok=_OPEN | {405}))  # fmt: skip
+
+# --- REST API: the same people as on the pages; anonymous callers get 401, foreign teams 404, wrong roles 403 ---
+_JSON = {"content_type": "application/json"}
+_CATALOGUE = STAFF | AUDIT
+ROWS += [
+    *(Row(f"clinic:{name}", get=SIGNED_IN) for name in ("api_root", "api_schema", "api_docs")),
+    Row(
+        "clinic:api_case_list",
+        get=GENETICISTS,
+        post=GENETICISTS,
+        data=lambda w: {"patient": w.patient.pk},
+        **_JSON,
+    ),
+    Row("clinic:api_case", get=OWN_GENETICIST, args=_pk("case")),
+    Row("clinic:api_case_jobs", get=OWN_GENETICIST, args=_pk("case")),
+    Row(
+        "clinic:api_photo_list",
+        get=OWN_GENETICIST,
+        post=OWN_GENETICIST,
+        args=_pk("case"),
+        data=lambda w: {"x": "1"},
+    ),
+    Row("clinic:api_ranking_newest", get=OWN_GENETICIST, args=_pk("ranked_case")),
+    Row("clinic:api_ranking_list", get=OWN_GENETICIST, args=_pk("ranked_case")),
+    Row(
+        "clinic:api_ranking",
+        get=OWN_GENETICIST,
+        args=lambda w: [w.ranked_case.pk, w.ranked_case.rankings.get().pk],
+    ),
+    Row(
+        "clinic:api_verdicts",
+        get=OWN_GENETICIST,
+        post=OWN_GENETICIST,
+        args=_pk("ranked_case"),
+        data=lambda w: {"syndrome": w.syndrome.identifier, "answer": "agree"},
+        **_JSON,
+    ),
+    Row(
+        "clinic:api_diagnosis",
+        get=OWN_GENETICIST,
+        post=OWN_GENETICIST,
+        args=_pk("ranked_case"),
+        data=lambda w: {"syndrome": w.syndrome.identifier},
+        ok=frozenset({200, 201, 302, 404, 409}),
+        **_JSON,
+    ),
+    Row("clinic:api_photo", get=OWN_GENETICIST, delete=OWN_GENETICIST, args=_pk("photo")),
+    Row(
+        "clinic:api_photo_correct",
+        post=OWN_GENETICIST,
+        args=_pk("photo"),
+        data=lambda w: {"face_choice": 0},
+        **_JSON,
+    ),
+    Row("clinic:api_photo_picture", get=OWN_GENETICIST, args=lambda w: [w.photo.pk, "crop"]),
+    Row("clinic:api_patient_list", get=STAFF, post=STAFF, data=lambda w: {"given_name": "A"}, **_JSON),
+    Row("clinic:api_patient", get=OWN_STAFF, args=_pk("patient")),
+    Row("clinic:api_syndrome_list", get=_CATALOGUE),
+    Row("clinic:api_syndrome", get=_CATALOGUE, args=lambda w: [w.syndrome.identifier]),
+    Row("clinic:api_gene_list", get=_CATALOGUE),
+    Row("clinic:api_model_list", get=MODEL_READERS),
+    Row("clinic:api_audit_list", get=AUDIT),
+    Row("clinic:api_nowhere", address_of=lambda w: "/api/x/"),
+    # --- GestaltMatcher-Arc's doors: API accounts only, with their legal basis; /encode is off by default ---
+    Row("clinic:arc_predict", post=API, data=lambda w: {"img": "AAAA"}, **_JSON),
+    Row("clinic:arc_crop", post=API, data=lambda w: {"img": "AAAA"}, **_JSON),
+    Row("clinic:arc_encode", data=lambda w: {"img": "AAAA"}, **_JSON),
+    Row("clinic:arc_status", get=EVERYBODY),
+]
 
 
 def build_world(make_user: Any, make_patient: Any, make_case: Any) -> SimpleNamespace:

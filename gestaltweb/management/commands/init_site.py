@@ -20,7 +20,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: Any) -> None:
         parser.add_argument("--admin", default="admin", help="user name of the first site admin")
         parser.add_argument("--team", default="Dysmorphology", help="name of the first team")
-        parser.add_argument("--no-extractor", action="store_true", help="do not install the default extractor")
+        parser.add_argument(
+            "--no-extractor", action="store_true", help="do not install the default extractor"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         _prepare_folders()
