@@ -6,7 +6,7 @@ splits. No syndrome, person or seed of the cohort occurs in training, validation
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from diagnosis.phenotype.embed.views import ALL_VIEWS, view_batch
 from diagnosis.phenotype.ranking.metrics import TOP_K, macro_interval
 from diagnosis.phenotype.types import PixelArray
 from diagnosis.synthetic.cohort_faces import CohortFaces
-from diagnosis.synthetic.evaluation import Floats, Photos, compare_all, macro_top_k, query_ranks, unit
+from diagnosis.synthetic.evaluation import Float64, Floats, Photos, compare_all, macro_top_k, query_ranks, unit
 from diagnosis.synthetic.manifest import Cohort, CohortPerson
 from diagnosis.synthetic.recipes import RARE_SPLITS
 from diagnosis.synthetic.splits import frequent_split, rare_split
@@ -28,15 +28,20 @@ from diagnosis.synthetic.splits import frequent_split, rare_split
 Embed = Callable[[PixelArray], Floats]  # (n, 112, 112, 3) uint8 → (n, m, d) unit rows
 Indices = npt.NDArray[np.int64]
 DRAWS = 300
-HEADLINE = "F/F"
+EVERYBODY = "(F+R)/(F+R)"
+SHOWN_WITH_INTERVALS = ("F/F", EVERYBODY)
 
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of the gallery's and the test's photos among a cohort's faces."""
+    """A gallery and who is looked for in it, by setting: rows of photos among a cohort's faces."""
 
     gallery: Indices
-    test: Indices
+    tests: dict[str, Indices]
+
+    def everybody(self) -> Indices:
+        """All tested photos, each once, ascending."""
+        return np.unique(np.concatenate(list(self.tests.values())))
 
 
 def embed_with(ensemble: Ensemble) -> Embed:
@@ -89,47 +94,68 @@ class CohortPhotos:
         return Photos(embeddings, self.syndromes, self.patients)
 
 
-def cohort_splits(cohort: Cohort, photos: CohortPhotos) -> dict[str, list[Split]]:
-    """GestaltMatcher's four settings; those with rare syndromes have ten splits, to be averaged."""
+def cohort_splits(cohort: Cohort, photos: CohortPhotos) -> list[Split]:
+    """GestaltMatcher's four settings, and everybody in everything; with rare syndromes ten splits each."""
     gallery, test = (photos.rows(people) for people in frequent_split(cohort))
-    rare = [tuple(photos.rows(people) for people in rare_split(cohort, n)) for n in range(RARE_SPLITS)]
-    both = [np.concatenate([gallery, rare_gallery]) for rare_gallery, _ in rare]
-    return {
-        "F/F": [Split(gallery, test)],
-        "R/R": [Split(rare_gallery, rare_test) for rare_gallery, rare_test in rare],
-        "F/(F+R)": [Split(joint, test) for joint in both],
-        "R/(F+R)": [Split(joint, rare_test) for joint, (_, rare_test) in zip(both, rare, strict=True)],
-    }
+    splits = [Split(gallery, {"F/F": test})]
+    for number in range(RARE_SPLITS):
+        rare_gallery, rare_test = (photos.rows(people) for people in rare_split(cohort, number))
+        splits.append(Split(rare_gallery, {"R/R": rare_test}))
+        settings = {"F/(F+R)": test, "R/(F+R)": rare_test, EVERYBODY: np.concatenate([test, rare_test])}
+        splits.append(Split(np.concatenate([gallery, rare_gallery]), settings))
+    return splits
 
 
-def accuracy_table(photos: Photos, splits: dict[str, list[Split]]) -> dict[str, dict[str, dict[str, float]]]:
+def settings_of(splits: Sequence[Split]) -> dict[str, Split]:
+    """setting → the first split that has it, in order of appearance."""
+    found: dict[str, Split] = {}
+    for split in splits:
+        for setting in split.tests:
+            found.setdefault(setting, split)
+    return found
+
+
+def compare_split(photos: Photos, split: Split) -> Iterator[tuple[str, str, Photos, Photos, Float64]]:
+    """(setting, method, gallery, queries, distances) of one split; the gallery is prepared once."""
+    rows = split.everybody()
+    gallery = photos.part(split.gallery)
+    compared = compare_all(gallery, photos.part(rows))
+    for setting, test in split.tests.items():
+        queries, places = photos.part(test), np.searchsorted(rows, test)
+        for method, distances in compared.items():
+            yield setting, method, gallery, queries, distances[places]
+
+
+def accuracy_table(photos: Photos, splits: Sequence[Split]) -> dict[str, dict[str, dict[str, float]]]:
     """setting → method → macro per cent at each k, averaged over the setting's splits."""
-    return {setting: _mean_over(photos, parts) for setting, parts in splits.items()}
-
-
-def _mean_over(photos: Photos, parts: Sequence[Split]) -> dict[str, dict[str, float]]:
-    found: dict[str, list[dict[str, float]]] = {}
-    for split in parts:
-        gallery, queries = photos.part(split.gallery), photos.part(split.test)
-        for method, distances in compare_all(gallery, queries).items():
-            found.setdefault(method, []).append(macro_top_k(distances, gallery, queries))
+    found: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for split in splits:
+        for setting, method, gallery, queries, distances in compare_split(photos, split):
+            figures = macro_top_k(distances, gallery, queries)
+            found.setdefault(setting, {}).setdefault(method, []).append(figures)
     return {
-        method: {key: float(np.mean([one[key] for one in tables])) for key in tables[0]}
-        for method, tables in found.items()
+        setting: {method: _mean(tables) for method, tables in methods.items()}
+        for setting, methods in found.items()
     }
 
 
-def headline_intervals(photos: Photos, split: Split) -> dict[str, dict[str, Any]]:
-    """method → k → macro share with its 95 % bootstrap interval over patients."""
-    gallery, queries = photos.part(split.gallery), photos.part(split.test)
-    patients = [str(patient) for patient in queries.patients]
-    table: dict[str, dict[str, Any]] = {}
-    for name, distances in compare_all(gallery, queries).items():
-        ranks, truth = query_ranks(distances, gallery, queries)
-        table[name] = {
-            f"top{k}": macro_interval(ranks, truth, patients, k, draws=DRAWS).as_dict() for k in TOP_K
-        }
-    return table
+def _mean(tables: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {key: float(np.mean([table[key] for table in tables])) for key in tables[0]}
+
+
+def intervals_table(photos: Photos, splits: Sequence[Split]) -> dict[str, dict[str, dict[str, Any]]]:
+    """setting → method → k → macro share with its 95 % bootstrap interval over patients; first split."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for setting in SHOWN_WITH_INTERVALS:
+        split = settings_of(splits)[setting]
+        only = Split(split.gallery, {setting: split.tests[setting]})
+        for _, method, gallery, queries, distances in compare_split(photos, only):
+            ranks, truth = query_ranks(distances, gallery, queries)
+            patients = [str(patient) for patient in queries.patients]
+            found.setdefault(setting, {})[method] = {
+                f"top{k}": macro_interval(ranks, truth, patients, k, draws=DRAWS).as_dict() for k in TOP_K
+            }
+    return found
 
 
 def judge_targets(
@@ -168,26 +194,24 @@ def evaluate_extractors(
     splits = cohort_splits(cohort, people)
     embedded = {name: people.with_embeddings(embed(faces.pixels)) for name, embed in embedders.items()}
     tables = {name: accuracy_table(photos, splits) for name, photos in embedded.items()}
+    settings = settings_of(splits)
     result: dict[str, Any] = {
         "cohort": {"name": cohort.name, "seed": cohort.seed, "made_with": cohort.made_with} | faces.summary(),
-        "splits": {name: _split_sizes(people, parts[0]) for name, parts in splits.items()},
+        "splits": {name: _split_sizes(people, split, name) for name, split in settings.items()},
         "accuracy": tables,
-        "intervals": {
-            name: headline_intervals(photos, splits[HEADLINE][0]) for name, photos in embedded.items()
-        },
+        "intervals": {name: intervals_table(photos, splits) for name, photos in embedded.items()},
     }
     if "generic" in tables:
-        pairs = {name: (tables["default"][name], tables["generic"][name]) for name in splits}
+        pairs = {name: (tables["default"][name], tables["generic"][name]) for name in settings}
         result["targets"] = {name: judge_targets(*pair) for name, pair in pairs.items()}
     return result, embedded
 
 
-def _split_sizes(people: CohortPhotos, split: Split) -> dict[str, int]:
+def _split_sizes(people: CohortPhotos, split: Split, setting: str) -> dict[str, int]:
+    test = split.tests[setting]
     return {
         "gallery_photos": len(split.gallery),
-        "test_photos": len(split.test),
+        "test_photos": len(test),
         "syndromes": len(np.unique(people.syndromes[split.gallery])),
-        "tested_syndromes": len(np.unique(people.syndromes[split.test])),
+        "tested_syndromes": len(np.unique(people.syndromes[test])),
     }
-
-

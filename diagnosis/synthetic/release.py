@@ -31,32 +31,12 @@ from diagnosis.synthetic.extractor_evaluation import (
 from diagnosis.synthetic.generic import read_generic
 from diagnosis.synthetic.manifest import MANIFEST_NAME, Cohort, load_cohort
 from diagnosis.synthetic.recipes import CALIBRATION, EVALUATION, CohortRecipe
-from diagnosis.synthetic.report import write_report
-from diagnosis.synthetic.training import Result, TrainConfig, machine, train
+from diagnosis.synthetic.training import machine
 from diagnosis.synthetic.training_data import read_shards
 from diagnosis.synthetic.training_losses import NO_SYNDROME
 from diagnosis.synthetic.training_render import LandmarkError, shard_jobs, write_shard
 
 Say = Callable[[str], None]
-
-
-def train_and_release(
-    config: TrainConfig,
-    *,
-    work: Path,
-    out: Path,
-    page: Path | None = None,
-    generic: Path | None = None,
-    workers: int = 1,
-    say: Say = print,
-) -> Result:
-    """Everything, from nothing: train, calibrate, evaluate, and write the page. Hours on one core."""
-    result = train(config, work=work, out=out, workers=workers, say=say)
-    calibrate_extractor(result.weights, work=work, error=result.landmark_error, workers=workers)
-    evaluate_extractor(result.weights, work=work, generic=generic, workers=workers, say=say)
-    if page is not None:
-        write_report(page, extractor_at(result.weights))
-    return result
 
 
 def cohort_of(recipe: CohortRecipe, work: Path, workers: int = 1) -> tuple[Cohort, CohortFaces]:

@@ -102,8 +102,9 @@ def _accuracy(evaluation: Json) -> list[str]:
             f"against {sizes['gallery_photos']} photos of {sizes['syndromes']}."
         )
         parts.append(_accuracy_table(evaluation["accuracy"], setting))
-    parts.append("### 95 % intervals for F/F, by bootstrap over patients")
-    parts.append(_interval_table(evaluation["intervals"]))
+    for setting in next(iter(evaluation["intervals"].values())):
+        parts.append(f"### 95 % intervals for {setting} (first split), by bootstrap over patients")
+        parts.append(_interval_table(evaluation["intervals"], setting))
     return parts
 
 
@@ -116,11 +117,11 @@ def _accuracy_table(tables: Json, setting: str) -> str:
     return _table(["extractor", "method", "top-1", "top-5", "top-10", "top-30"], rows)
 
 
-def _interval_table(intervals: Json) -> str:
+def _interval_table(intervals: Json, setting: str) -> str:
     rows = [
         [extractor, method, *(_share(figures[key]) for key in TOP)]
         for extractor, table in intervals.items()
-        for method, figures in table.items()
+        for method, figures in table[setting].items()
     ]
     return _table(["extractor", "method", "top-1", "top-5", "top-10", "top-30"], rows)
 

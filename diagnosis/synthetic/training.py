@@ -55,9 +55,12 @@ FIRST_COURSE = LoopConfig(
     stop_after_epoch=10,
     heads_from_zero=False,
 )
-# More people, from where the first course ended: a lower rate that falls from the start.
+# More and more people, each time from where the course before ended: a lower rate that falls from the start.
 SECOND_COURSE = LoopConfig(
     (28_000, 32_000, 36_000), seed=12, peak_learning_rate=1e-3, warmup_fraction=0.03, decay_fraction=0.97
+)
+THIRD_COURSE = LoopConfig(
+    (42_000, 46_000), seed=13, peak_learning_rate=1e-3, warmup_fraction=0.03, decay_fraction=0.97
 )
 
 Say = Callable[[str], None]
@@ -70,10 +73,10 @@ class TrainConfig:
     Each course starts from the averaged weights of the one before.
     """
 
-    training: Population = field(default_factory=lambda: Population(1000, 36_000, 5000, 800))
+    training: Population = field(default_factory=lambda: Population(1000, 46_000, 5000, 800))
     validation: Population = field(default_factory=lambda: Population(1001, 1050, 90_000, 45))
     portraits: Population = field(default_factory=lambda: Population(1003, 240, 80_000, 60))
-    courses: tuple[LoopConfig, ...] = (FIRST_COURSE, SECOND_COURSE)
+    courses: tuple[LoopConfig, ...] = (FIRST_COURSE, SECOND_COURSE, THIRD_COURSE)
     whitening_faces: int = 8_000
     whitening_shrinkage: float = 0.1
     discriminant_exponent: float = 0.5
