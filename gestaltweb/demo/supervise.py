@@ -25,13 +25,14 @@ def prepare(site: DemoSite) -> None:
     """Set up and fill a site's home in processes of its own; quick when that was done before."""
     site.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not (site.home / "seeded").exists():
-        _run(site, "init_site")
-        _run(site, "seed_demo", site.cohort)
+        run(site, "init_site")
+        run(site, "seed_demo", site.cohort)
     else:
-        _run(site, "migrate", "-v", "0")
+        run(site, "migrate", "-v", "0")
 
 
-def _run(site: DemoSite, *words: str) -> None:
+def run(site: DemoSite, *words: str) -> None:
+    """One manage.py command of this site, in a process of its own; DemoFailed unless it ends well."""
     result = subprocess.run(site.command(*words), env=site.environment(), check=False)  # noqa: S603  own command
     if result.returncode:
         raise DemoFailed(f"Setting up {site.name} failed. Remove {site.home} and start again.")

@@ -69,12 +69,17 @@ class Command(BaseCommand):
 
 
 def _code(site: homes.DemoSite, name: str) -> str:
-    from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
-
     login = homes.logins_read(site.home).get(name)
     if not login or not login["totp"]:
         raise CommandError(f"No demo user '{name}' with a second factor. Start the demo once first.")
-    return str(format_hotp_value(hotp_value(login["totp"], int(time.time()) // TOTP_PERIOD_SECONDS)))
+    return current_code(login["totp"])
+
+
+def current_code(secret: str) -> str:
+    """The six digits of a second factor at this moment (RFC 6238)."""
+    from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
+
+    return str(format_hotp_value(hotp_value(secret, int(time.time()) // TOTP_PERIOD_SECONDS)))
 
 
 def _interrupt(*_: Any) -> None:
