@@ -37,7 +37,7 @@ from diagnosis.synthetic.splits import frequent_split, rare_split
 from diagnosis.synthetic.training_render import Population
 
 # Who the discriminant is fitted on: every second person is unaffected.
-REFERENCE = Population(1004, 3000, 70_000, 300, period=2)
+REFERENCE = Population(1004, 6000, 70_000, 300, period=2)
 RARE_SPLIT = 0
 
 

@@ -20,7 +20,15 @@ from diagnosis.phenotype.embed.views import ALL_VIEWS, view_batch
 from diagnosis.phenotype.ranking.metrics import TOP_K, macro_interval
 from diagnosis.phenotype.types import PixelArray
 from diagnosis.synthetic.cohort_faces import CohortFaces
-from diagnosis.synthetic.evaluation import Float64, Floats, Photos, compare_all, macro_top_k, query_ranks, unit
+from diagnosis.synthetic.evaluation import (
+    Float64,
+    Floats,
+    Photos,
+    compare_all,
+    macro_top_k,
+    query_ranks,
+    unit,
+)
 from diagnosis.synthetic.manifest import Cohort, CohortPerson
 from diagnosis.synthetic.recipes import RARE_SPLITS
 from diagnosis.synthetic.splits import frequent_split, rare_split

@@ -63,6 +63,19 @@ def between_class_covariance(points: Float64, labels: npt.NDArray[np.int64]) -> 
     return np.asarray(np.cov(means.T) - chance)
 
 
+def add_constant_coordinate(neck: nn.Sequential, value: float) -> None:
+    """Make the first number of every embedding `value`, after `fold_into_neck`.
+
+    A unit row forgets how far a face lies from the average, which is what tells unaffected faces. With one
+    constant coordinate the length survives: the nearer to the average, the more a row turns towards it.
+    """
+    linear, norm = _parts(neck)
+    with torch.no_grad():
+        linear.weight[0] = 0.0
+        linear.bias[0] = value
+        norm.bias[0] = 0.0
+
+
 def fold_into_neck(neck: nn.Sequential, matrix: Float64, origin: Float64) -> None:
     """Change neck (Linear, BatchNorm1d) in place so that it answers matrix @ (old answer - origin).
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from diagnosis.synthetic.training_whitening import (
+    add_constant_coordinate,
     between_class_covariance,
     discriminant_matrix,
     fold_into_neck,
@@ -94,6 +95,19 @@ def test_folded_neck_equals_explicit_whitening() -> None:
     fold_into_neck(neck, matrix, origin)
     after = neck(features).detach().numpy()
     np.testing.assert_allclose(after, (before - origin) @ matrix.T, atol=2e-4)
+
+
+def test_constant_coordinate_changes_nothing_else_and_keeps_length_visible() -> None:
+    neck, features = trained_looking_neck(), torch.randn(32, 40)
+    fold_into_neck(neck, np.eye(512), np.zeros(512))
+    before = neck(features).detach()
+    add_constant_coordinate(neck, 3.0)
+    after = neck(features).detach()
+    torch.testing.assert_close(after[:, 1:], before[:, 1:])
+    torch.testing.assert_close(after[:, 0], torch.full((32,), 3.0), atol=1e-5, rtol=0)
+    first = torch.nn.functional.normalize(after)[:, 0]
+    lengths = before[:, 1:].norm(dim=1)
+    torch.testing.assert_close(first, 3.0 / (lengths.square() + 9.0).sqrt(), atol=1e-5, rtol=0)
 
 
 def test_other_necks_are_refused() -> None:
