@@ -147,3 +147,10 @@ def diagnoses_confirm(persons: list[CohortPerson], staff: User) -> None:
     for case, person in zip(Case.objects.order_by("pk"), persons, strict=True):
         if person.syndrome is not None and case.state != "solved":
             verdict.diagnosis_confirm(user=staff, case=case, syndrome=syndromes[person.syndrome])
+
+
+def waiting_case_show(staff: User) -> None:
+    """The case without a photo comes to the top of the list, and says what it waits for."""
+    case = Case.objects.filter(photos__isnull=True, state="open").order_by("pk").last()
+    if case is not None:
+        cases.case_note(user=staff, case=case, note="Waits to be ranked: drop a picture from photos-to-try here.")

@@ -31,4 +31,5 @@ class Command(BaseCommand):
         seed.jobs_run("analyse_photo", say)
         seed.diagnoses_confirm(persons, staff)
         seed.jobs_run("rank_case", say)
+        seed.waiting_case_show(staff)
         (home / "seeded").write_text(cohort.name, encoding="utf-8")
