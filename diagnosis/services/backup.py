@@ -1,8 +1,8 @@
 """Backup and restore. A backup holds the database, the sealed files and the models, never the keys.
 
-So a backup alone opens nothing, and with today's keys it opens only what has not been erased since.
-Layout: manifest.json (version, site, sha256 of every file, erased keys), database.sqlite3 or
-database.dump, files/…, models/…; as a folder, or as one .tar file.
+It is one file, sealed as a whole (`backup_seal`): it opens only beside this site's keys, and even then
+photos, embeddings and identities open only if they have not been erased since. Inside: manifest.json
+(version, site, sha256 of every file, erased keys), database.sqlite3 or database.dump, files/…, models/….
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import os
 import shutil
 import sqlite3
 import subprocess  # noqa: S404  pg_dump and pg_restore are PostgreSQL's own way
-import tarfile
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,19 +28,19 @@ from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 
-from diagnosis.errors import ClinicError
 from diagnosis.models import AuditEvent, Patient
 from diagnosis.services.audit import audit, head_restart
+from diagnosis.services.backup_seal import NEEDS, BackupError, folder_open, folder_seal
 from diagnosis.services.erasure import log_truncate
 from diagnosis.services.replay import choices_replay, erasures_known, erasures_remember, erasures_replay
+
+__all__ = ["BackupError", "RestoreReport", "backup_restore", "backup_write", "blob_names"]
 
 VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
 DATABASES: Final = {"sqlite": "database.sqlite3", "postgresql": "database.dump"}
-
-
-class BackupError(ClinicError):
-    """The backup or restore could not be done; the sentence says what to do."""
+SCRATCH: Final = ".scratch-"
+SCRATCH_SECONDS: Final = 24 * 3600  # older ones belong to a process that was killed
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,16 @@ class RestoreReport:
 
 
 def backup_write(*, target: Path) -> dict[str, Any]:
-    """Write a backup to a new folder, or to a new .tar file, and return its manifest.
+    """Write a backup to the new file `target` and return its manifest.
 
     The database is copied first, from one snapshot; a file erased between the two copies is left out,
-    as it should be. Raises BackupError with what to do.
+    as it should be. Nothing unsealed leaves the site's home. Raises BackupError with what to do.
     """
     if target.exists():
         raise BackupError(f"{target} exists already. Choose a new name, so that no backup is overwritten.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".backup-", dir=target.parent) as scratch:
-        folder = Path(scratch) / "backup"
+    with _scratch() as scratch:
+        folder = scratch / "backup"
         folder.mkdir(mode=0o700)
         _database_copy(folder)
         _blobs_copy(folder / "files")
@@ -76,16 +76,26 @@ def backup_write(*, target: Path) -> dict[str, Any]:
     return manifest
 
 
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    """A private folder in the site's home; leftovers of earlier ones go, for they hold rows in plain."""
+    home = Path(settings.GESTALTWEB_HOME)
+    for left in home.glob(f"{SCRATCH}*"):
+        if time.time() - left.stat().st_mtime > SCRATCH_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=home) as scratch:
+        yield Path(scratch)
+
+
 def _publish(folder: Path, target: Path) -> None:
-    """The name appears only when everything under it is complete."""
-    if target.suffix != ".tar":
-        folder.replace(target)
-        return
-    partial = folder.with_suffix(".tar")
-    with tarfile.open(partial, "w") as archive:
-        archive.add(folder, arcname="backup")
-    partial.chmod(0o600)
-    partial.replace(target)
+    """The name appears only when the file under it is complete."""
+    partial = target.with_name(f".{target.name}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        folder_seal(folder, partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _database_copy(folder: Path) -> None:
@@ -179,7 +189,7 @@ def _migrations() -> list[str]:
 
 def _manifest_write(folder: Path) -> dict[str, Any]:
     manifest = {
-        "version": VERSION, "gestaltweb": settings.VERSION, "site": settings.SITE_SLUG,
+        "version": VERSION, "gestaltweb": settings.VERSION, "site": settings.SITE_SLUG, "needs": NEEDS,
         "database": connection.vendor, "made_at": timezone.now().isoformat(), "migrations": _migrations(),
         "erased": sorted(line.key.hex for line in erasures_known()), "files": _hashes(folder),
     }  # fmt: skip
@@ -217,23 +227,15 @@ def backup_restore(*, source: Path, replace: bool = False) -> RestoreReport:
 
 @contextlib.contextmanager
 def _opened(source: Path) -> Iterator[Path]:
-    """The backup as a folder; a .tar is unpacked beside itself with tarfile's `data` filter."""
-    if source.is_dir():
-        yield source
-        return
-    if not source.exists():
-        raise BackupError(f"{source} does not exist. Give the folder or .tar file that `backup` wrote.")
-    with tempfile.TemporaryDirectory(prefix=".restore-", dir=source.parent) as scratch:
-        try:
-            with tarfile.open(source, "r:") as archive:
-                archive.extractall(scratch, filter="data")
-        except (tarfile.TarError, OSError) as error:
-            raise BackupError(f"{source.name} cannot be unpacked ({type(error).__name__}).") from None
-        yield Path(scratch) / "backup"
+    """The backup as a folder, for as long as it is needed."""
+    if not source.is_file():
+        raise BackupError(f"{source} does not exist. Give the file that `backup` wrote.")
+    with _scratch() as scratch:
+        yield folder_open(source, scratch)
 
 
 def _manifest_checked(folder: Path) -> dict[str, Any]:
-    """The manifest, once every file is there, whole, and for this site, database and code."""
+    """The manifest, once every file is there, whole, and for this database and code."""
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
     except (OSError, ValueError):
@@ -241,11 +243,6 @@ def _manifest_checked(folder: Path) -> dict[str, Any]:
     if manifest.get("version") != VERSION:
         raise BackupError(
             "This backup was written by another version of `backup`. Use that version to restore."
-        )
-    if manifest["site"] != settings.SITE_SLUG:
-        raise BackupError(
-            f"This backup is of site '{manifest['site']}', and here is '{settings.SITE_SLUG}': its seals "
-            "would not open. Set GESTALTWEB_SLUG, or take the right backup."
         )
     _fits_check(manifest)
     _files_check(folder, manifest["files"])

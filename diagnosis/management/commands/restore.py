@@ -14,7 +14,7 @@ class Command(BaseCommand):
     help = "Restore a backup with today's keys. Stop the site first. Erasures made since are done again."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("source", type=Path, help="the folder or .tar file that `backup` wrote")
+        parser.add_argument("source", type=Path, help="the file that `backup` wrote")
         parser.add_argument("--replace", action="store_true", help="overwrite a site that has patients")
 
     def handle(self, *args: Any, **options: Any) -> None:
