@@ -1,6 +1,6 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both set themselves up.
 PYTHON ?= python3.11
-EXTRAS ?= production,test,lint
+EXTRAS ?= production,synthetic,test,lint
 # PIP_ARGS adds an index with CPU builds of torch where pip would take the large CUDA build.
 PIP_ARGS ?=
 BIN := .venv/bin

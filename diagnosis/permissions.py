@@ -13,7 +13,7 @@ from django.db import models
 from diagnosis.errors import NotAllowed
 from diagnosis.models import Case, Diagnosis, Patient, Photo, RankingRecord, Role, User
 
-G, I, A, U, P = Role.GENETICIST, Role.INTAKE, Role.SITE_ADMIN, Role.AUDITOR, Role.API
+G, INTAKE, A, U, P = Role.GENETICIST, Role.INTAKE, Role.SITE_ADMIN, Role.AUDITOR, Role.API
 
 # action → roles that may do it. Actions on a patient, case, photo or ranking also need the same team.
 ACTIONS: Final[dict[str, frozenset[str]]] = {
@@ -31,14 +31,14 @@ ACTIONS: Final[dict[str, frozenset[str]]] = {
     # ranking that cannot show what caused it cannot be judged. They appear under their pseudonym, and the
     # gallery tier is read again at each view. Their cases stay their team's.
     "gallery.view": frozenset({G}),
-    "patient.list": frozenset({G, I}),
-    "patient.register": frozenset({G, I}),
-    "patient.view": frozenset({G, I}),
-    "consent.take": frozenset({G, I}),
-    "consent.view": frozenset({G, I}),
-    "consent.withdraw": frozenset({G, I}),
-    "ledger.view": frozenset({G, I}),
-    "catalogue.view": frozenset({G, I, A, U}),
+    "patient.list": frozenset({G, INTAKE}),
+    "patient.register": frozenset({G, INTAKE}),
+    "patient.view": frozenset({G, INTAKE}),
+    "consent.take": frozenset({G, INTAKE}),
+    "consent.view": frozenset({G, INTAKE}),
+    "consent.withdraw": frozenset({G, INTAKE}),
+    "ledger.view": frozenset({G, INTAKE}),
+    "catalogue.view": frozenset({G, INTAKE, A, U}),
     "model.view": frozenset({G, A, U}),
     "model.manage": frozenset({A}),
     "users.manage": frozenset({A}),
@@ -53,9 +53,8 @@ def has_second_factor(user: User) -> bool:
 
     Without a session (commands, services among themselves) it is enough that one is set up.
     """
-    proved = getattr(user, "second_factor_proved", None)
-    if proved is not None:
-        return bool(proved)
+    if user.second_factor_proved is not None:
+        return user.second_factor_proved
     from allauth.mfa.models import Authenticator
 
     return bool(Authenticator.objects.filter(user=user, type=Authenticator.Type.TOTP).exists())
@@ -103,7 +102,7 @@ def visible_to(user: User, queryset: models.QuerySet[Any]) -> models.QuerySet[An
     teams = user.teams.values("pk")
     model = queryset.model
     if model is Patient:
-        return queryset.filter(team__in=teams) if user.roles & {G, I} else queryset.none()
+        return queryset.filter(team__in=teams) if user.roles & {G, INTAKE} else queryset.none()
     if G not in user.roles:
         return queryset.none()
     if model is Case:

@@ -24,7 +24,7 @@ from diagnosis.models import (
 )
 from diagnosis.permissions import visible_to
 
-# --- photos, one door per tier ---------------------------------------------------------------------------
+# --- photos, one door per tier ---
 
 
 def _allowed(tier: str) -> QuerySet[Photo]:
@@ -69,7 +69,7 @@ BY_TIER = {
     Tier.MATCHING: for_matching,
 }
 
-# --- consent -----------------------------------------------------------------------------------------------
+# --- consent ---
 
 
 def consent_now(patient: Patient) -> Consent | None:
@@ -87,7 +87,7 @@ def ledger_of(patient: Patient) -> QuerySet[LedgerEntry]:
     return LedgerEntry.objects.filter(patient=patient).order_by("-id")
 
 
-# --- cases ---------------------------------------------------------------------------------------------------
+# --- cases ---
 
 
 def case_list(user: User, *, state: str = "", search: str = "") -> QuerySet[Case]:
@@ -112,7 +112,7 @@ def verdicts_standing(case: Case, user: User) -> dict[int, str]:
     return dict(rows)
 
 
-# --- the model in use ------------------------------------------------------------------------------------------
+# --- the model in use ---
 
 
 def extractor_adopted() -> Extractor | None:
@@ -134,7 +134,7 @@ def extractors() -> QuerySet[Extractor]:
     return Extractor.objects.prefetch_related("members").order_by("state", "-installed_at")
 
 
-# --- administration ------------------------------------------------------------------------------------------
+# --- administration ---
 
 
 def users_with_roles() -> QuerySet[User]:

@@ -71,14 +71,18 @@ def create_master_key() -> int:
 def master_versions() -> list[int]:
     """Versions of the master keys on this machine, oldest first."""
     folder = _master_folder()
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.exists() else []
+    return (
+        sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.exists() else []
+    )
 
 
 def _newest_master() -> int:
     """NotReady without one: a new key in the mount point of a folder that is away would seal data for nobody."""
     versions = master_versions()
     if not versions:
-        raise NotReady("The site's key folder is empty or not mounted. Mount it, or run `manage.py init_site`.")
+        raise NotReady(
+            "The site's key folder is empty or not mounted. Mount it, or run `manage.py init_site`."
+        )
     return versions[-1]
 
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from django.core.asgi import get_asgi_application
 
@@ -65,7 +65,7 @@ class Lifespan:
 application = Lifespan(
     ProtocolTypeRouter(
         {
-            "http": BodyLimit(http),
+            "http": BodyLimit(cast(Application, http)),
             "websocket": SameOrigin(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
         }
     )

@@ -35,6 +35,9 @@ class User(AbstractUser):
 
     teams = models.ManyToManyField(Team, related_name="members", blank=True)
 
+    # What the middleware saw in this session: True, False, or None outside of requests.
+    second_factor_proved: bool | None = None
+
     @property
     def roles(self) -> frozenset[str]:
         """The roles this user holds now, read once per request object."""

@@ -29,6 +29,7 @@ from diagnosis.models import (
 )
 from diagnosis.permissions import require
 from diagnosis.services.audit import audit
+from diagnosis.services.ledger import ledger_note
 from diagnosis.services.transitions import move
 
 TEXT_MAX = 500
@@ -142,7 +143,10 @@ def _work_waits(case: Case) -> bool:
 
 
 def _tell_gallery(patient: Patient, reason: str) -> None:
-    """Rooms that keep something made from the gallery hear of it; without consent nothing changed."""
-    if patients_allowing(Tier.GALLERY).filter(pk=patient.pk).exists():
-        detail: dict[str, Any] = {"reason": reason}
-        outbox.publish("gallery.changed", f"patient:{patient.pk}", **detail)
+    """Other rooms and the patient's ledger hear of it; without consent to the gallery nothing changed."""
+    if not patients_allowing(Tier.GALLERY).filter(pk=patient.pk).exists():
+        return
+    detail: dict[str, Any] = {"reason": reason}
+    outbox.publish("gallery.changed", f"patient:{patient.pk}", **detail)
+    kind = "gallery.entered" if reason == "diagnosis.confirmed" else "gallery.left"
+    ledger_note(patient=patient, kind=kind)

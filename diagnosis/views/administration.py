@@ -22,6 +22,7 @@ from diagnosis.selectors import audit_events, extractors, users_with_roles
 from diagnosis.services import model as models
 from diagnosis.services import users
 from diagnosis.services.audit import audit, chain_fault
+from diagnosis.views.cases import user_of
 
 
 @login_required
@@ -32,8 +33,8 @@ def user_list(request: HttpRequest) -> HttpResponse:
     form, link = UserForm(request.POST or None), ""
     if request.method == "POST" and form.is_valid():
         try:
-            created = users.user_create(user=request.user, **_user_fields(form))
-            link = _absolute(request, users.password_link(user=request.user, target=created))
+            created = users.user_create(user=user_of(request), **_user_fields(form))
+            link = _absolute(request, users.password_link(user=user_of(request), target=created))
             form = UserForm()
         except ClinicError as error:
             form.add_error("username", str(error))
@@ -59,8 +60,8 @@ def user_page(request: HttpRequest, pk: int) -> HttpResponse:
     start = {"roles": list(target.roles), "teams": target.teams.all()}
     form = RolesForm(request.POST or None, initial=start)
     if request.method == "POST" and form.is_valid():
-        users.roles_set(user=request.user, target=target, roles=set(form.cleaned_data["roles"]))
-        users.teams_set(user=request.user, target=target, teams=list(form.cleaned_data["teams"]))
+        users.roles_set(user=user_of(request), target=target, roles=set(form.cleaned_data["roles"]))
+        users.teams_set(user=user_of(request), target=target, teams=list(form.cleaned_data["teams"]))
         messages.success(request, _("Saved."))
         return redirect("clinic:user_page", pk=pk)
     return _user_answer(request, target, form)
@@ -80,7 +81,7 @@ def _roles_form(target: User) -> RolesForm:
 def user_link(request: HttpRequest, pk: int) -> HttpResponse:
     """A fresh one-time link for setting the password, shown once."""
     target = get_object_or_404(User, pk=pk)
-    link = _absolute(request, users.password_link(user=request.user, target=target))
+    link = _absolute(request, users.password_link(user=user_of(request), target=target))
     return _user_answer(request, target, _roles_form(target), link=link)
 
 
@@ -90,7 +91,7 @@ def user_active(request: HttpRequest, pk: int) -> HttpResponse:
     """Close an account, or open it again."""
     target = get_object_or_404(User, pk=pk)
     change = users.user_deactivate if target.is_active else users.user_reactivate
-    change(user=request.user, target=target)
+    change(user=user_of(request), target=target)
     return redirect("clinic:user_page", pk=pk)
 
 
@@ -99,7 +100,7 @@ def user_active(request: HttpRequest, pk: int) -> HttpResponse:
 def user_second_factor_reset(request: HttpRequest, pk: int) -> HttpResponse:
     """Remove a lost second factor."""
     target = get_object_or_404(User, pk=pk)
-    users.second_factor_reset(user=request.user, target=target)
+    users.second_factor_reset(user=user_of(request), target=target)
     messages.success(request, _("The second factor is removed and all sessions are ended."))
     return redirect("clinic:user_page", pk=pk)
 
@@ -112,7 +113,7 @@ def token_new(request: HttpRequest, pk: int) -> HttpResponse:
     target, form = get_object_or_404(User, pk=pk), TokenForm(request.POST)
     if not form.is_valid():
         return redirect("clinic:user_page", pk=pk)
-    token = users.token_create(user=request.user, target=target, label=form.cleaned_data["label"])
+    token = users.token_create(user=user_of(request), target=target, label=form.cleaned_data["label"])
     return _user_answer(request, target, _roles_form(target), token=token)
 
 
@@ -122,7 +123,7 @@ def token_end(request: HttpRequest, pk: int) -> HttpResponse:
     """Revoke an API token."""
     require(request.user, "users.manage")
     token = get_object_or_404(ApiToken, pk=pk)
-    users.token_revoke(user=request.user, token=token)
+    users.token_revoke(user=user_of(request), token=token)
     return redirect("clinic:user_page", pk=token.user_id)
 
 
@@ -134,7 +135,7 @@ def team_new(request: HttpRequest) -> HttpResponse:
     form = TeamForm(request.POST)
     if form.is_valid():
         try:
-            users.team_create(user=request.user, name=form.cleaned_data["name"])
+            users.team_create(user=user_of(request), name=form.cleaned_data["name"])
         except ClinicError as error:
             messages.error(request, str(error))
     return redirect("clinic:user_list")
@@ -158,7 +159,7 @@ def audit_list(request: HttpRequest) -> HttpResponse:
 def audit_csv(request: HttpRequest) -> StreamingHttpResponse:
     """The whole chain as CSV, hashes included, so that somebody else can check it."""
     require(request.user, "audit.view")
-    audit(actor=request.user, action="audit.exported", subject="audit")
+    audit(actor=user_of(request), action="audit.exported", subject="audit")
     rows = ((_AUDIT_COLUMNS,), (_audit_row(event) for event in audit_events().reverse().iterator()))
     writer = csv.writer(_Echo())
     lines = (writer.writerow(row) for part in rows for row in part)
@@ -189,7 +190,9 @@ def _audit_row(event: AuditEvent) -> tuple[Any, ...]:
 def model_page(request: HttpRequest) -> HttpResponse:
     """Extractors on this site: which one is in use, where each comes from, how good it measured."""
     require(request.user, "model.view")
-    return render(request, "diagnosis/admin/models.html", {"extractors": extractors()})
+    found = list(extractors())
+    page = {"extractors": found, "may_roll_back": any(extractor.state == "retired" for extractor in found)}
+    return render(request, "diagnosis/admin/models.html", page)
 
 
 @login_required
@@ -198,7 +201,7 @@ def model_adopt(request: HttpRequest, pk: int) -> HttpResponse:
     """Use this extractor from now on; photos are embedded again in the background."""
     require(request.user, "model.manage")
     extractor = get_object_or_404(Extractor, pk=pk)
-    models.extractor_adopt(user=request.user, extractor=extractor)
+    models.extractor_adopt(user=user_of(request), extractor=extractor)
     messages.success(request, _("Adopted. Photos are being embedded again in the background."))
     return redirect("clinic:model_page")
 
@@ -207,6 +210,6 @@ def model_adopt(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 def model_roll_back(request: HttpRequest) -> HttpResponse:
     """Return to the extractor that was in use before."""
-    models.extractor_roll_back(user=request.user)
+    models.extractor_roll_back(user=user_of(request))
     messages.success(request, _("Rolled back."))
     return redirect("clinic:model_page")

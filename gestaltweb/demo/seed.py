@@ -153,4 +153,6 @@ def waiting_case_show(staff: User) -> None:
     """The case without a photo comes to the top of the list, and says what it waits for."""
     case = Case.objects.filter(photos__isnull=True, state="open").order_by("pk").last()
     if case is not None:
-        cases.case_note(user=staff, case=case, note="Waits to be ranked: drop a picture from photos-to-try here.")
+        cases.case_note(
+            user=staff, case=case, note="Waits to be ranked: drop a picture from photos-to-try here."
+        )

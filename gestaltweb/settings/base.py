@@ -104,7 +104,7 @@ else:
     DATABASES = {
         "default": {
             "ENGINE": "django.db.backends.sqlite3",
-            "NAME": GESTALTWEB_HOME / "database.sqlite3",
+            "NAME": str(GESTALTWEB_HOME / "database.sqlite3"),
             "OPTIONS": SQLITE_OPTIONS,
         }
     }

@@ -22,5 +22,7 @@ def test_ranking_imports_neither_django_nor_torch() -> None:
         "    importlib.import_module(module.name)\n"
         "print([name for name in ('django', 'torch', 'celery', 'rest_framework') if name in sys.modules])\n"
     )
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert result.stdout.strip() == "[]"

@@ -13,7 +13,10 @@ PACKAGES = ("gestaltweb", "federation", "diagnosis")
 
 def sources() -> list[Path]:
     return [
-        path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if "migrations" not in path.parts
+        path
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if "migrations" not in path.parts
     ]
 
 
@@ -37,7 +40,11 @@ def test_functions_are_small() -> None:
 
 
 def test_files_are_small() -> None:
-    long = {str(path.relative_to(ROOT)): lines for path in sources() if (lines := len(path.read_text().splitlines())) > 350}
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in sources()
+        if (lines := len(path.read_text().splitlines())) > 350
+    }
     assert not long
 
 

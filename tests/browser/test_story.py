@@ -23,7 +23,11 @@ def axe_faults(page: Any) -> list[tuple[str, str]]:
 def register(page: Any, site: Any) -> str:
     """A new patient; returns the one-time link's path."""
     page.goto(f"{site.address}/patients/new/")
-    for name, value in {"given_name": "Synthetic", "family_name": "Browser", "date_of_birth": "1990-02-03"}.items():
+    for name, value in {
+        "given_name": "Synthetic",
+        "family_name": "Browser",
+        "date_of_birth": "1990-02-03",
+    }.items():
         page.fill(f"[name={name}]", value)
     page.click("main form button.button-primary")
     page.click("button[formaction$='/link/']")
@@ -94,7 +98,9 @@ def test_every_staff_page_at_this_width(visit: Any, demo_site: Any, pictures: An
         page.wait_for_load_state("networkidle")
         pictures(page, f"{name}-{width}")
         assert axe_faults(page) == [], name
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{name} is wider than {width} px"
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, (
+            f"{name} is wider than {width} px"
+        )
 
 
 def case_with_list(page: Any, site: Any) -> str:
