@@ -32,7 +32,14 @@ from diagnosis.models import AuditEvent, Patient
 from diagnosis.services.audit import audit, head_restart
 from diagnosis.services.backup_seal import NEEDS, BackupError, folder_open, folder_seal
 from diagnosis.services.erasure import log_truncate
-from diagnosis.services.replay import choices_replay, erasures_known, erasures_remember, erasures_replay
+from diagnosis.services.replay import (
+    access_end,
+    choices_replay,
+    codes_replay,
+    erasures_known,
+    erasures_remember,
+    erasures_replay,
+)
 
 __all__ = ["BackupError", "RestoreReport", "backup_restore", "backup_write", "blob_names"]
 
@@ -45,11 +52,15 @@ SCRATCH_SECONDS: Final = 24 * 3600  # older ones belong to a process that was ki
 
 @dataclass(frozen=True)
 class RestoreReport:
-    """What a restore did: files written, erasures finished, patients whose choices were narrowed again."""
+    """What a restore did: files written, erasures finished, patients whose choices were narrowed again or
+    whose replaced ledger code was replaced again, one-time links and API tokens ended."""
 
     files: int
     erasures: int
     narrowed: int
+    codes: int
+    links: int
+    tokens: int
 
 
 # --- backup ----------------------------------------------------------------------------------------
@@ -203,6 +214,9 @@ def _manifest_write(folder: Path) -> dict[str, Any]:
 def backup_restore(*, source: Path, replace: bool = False) -> RestoreReport:
     """Bring a backup back, then erase again whatever was erased since, and take back narrowed choices.
 
+    What let people in then (one-time links, API tokens, sessions, replaced ledger codes) is ended; accounts,
+    roles, passwords and second factors are those of the backup and must be reviewed.
+
     The backup is checked whole before anything is touched. Today's erasures are written to the journal
     beside the keys first, so that the older database cannot forget them. A site with patients is only
     overwritten with `replace`. Run it while the site is stopped.
@@ -217,12 +231,14 @@ def backup_restore(*, source: Path, replace: bool = False) -> RestoreReport:
         replaced = AuditEvent.objects.order_by("-id").values_list("sha256", flat=True).first()
         _database_restore(folder)
     head_restart()  # the restored chain is shorter; the event below names the end of the one it replaced
-    erasures, narrowed = erasures_replay(), choices_replay()
+    links, tokens = access_end()
+    erasures, narrowed, codes = erasures_replay(), choices_replay(), codes_replay()
     _orphans_remove(set(manifest["files"]))
     audit(actor=None, action="backup.restored", subject="site", made_at=manifest["made_at"],
-          erasures=erasures, narrowed=narrowed, replaced=replaced)  # fmt: skip
+          erasures=erasures, narrowed=narrowed, codes=codes, links=links, tokens=tokens,
+          replaced=replaced)  # fmt: skip
     log_truncate()
-    return RestoreReport(files, erasures, narrowed)
+    return RestoreReport(files, erasures, narrowed, codes, links, tokens)
 
 
 @contextlib.contextmanager

@@ -2,8 +2,8 @@
 
 The key is derived from the master key and a random salt in the header, so it is in the key folder and in no
 backup. Nonce = chunk number (11 bytes) ‖ last (1 byte), associated data = the header: a chunk that is
-changed, moved, left out, or a file cut off does not open (STREAM of Hoang, Reyhanitabar, Rogaway, Vizár, "Online
-Authenticated-Encryption and its Nonce-Reuse Misuse-Resistance", CRYPTO 2015).
+changed, moved, left out, or a file cut off does not open (STREAM of Hoang, Reyhanitabar, Rogaway, Vizár,
+"Online Authenticated-Encryption and its Nonce-Reuse Misuse-Resistance", CRYPTO 2015).
 Sealed file: b"GWB1" ‖ length of header (4, big endian) ‖ header (JSON: site, salt, needs) ‖ chunks.
 """
 

@@ -1,7 +1,7 @@
-"""A file beside the keys that no restore of the database rolls back: what was erased, what was chosen.
+"""A file beside the keys that no restore of the database rolls back: erasures, choices, ledger codes.
 
-One JSON line per event in GESTALTWEB_KEYS/erasures.log, appended and synced. Data keys, ids of tiers and
-times only: nobody is named. `services.erasure` and `services.backup` replay it.
+One JSON line per event in GESTALTWEB_KEYS/erasures.log, appended and synced. Data keys, ids of tiers,
+hashes and times only: nobody is named. `services.erasure` and `services.backup` replay it.
 """
 
 from __future__ import annotations
@@ -35,6 +35,16 @@ class Chosen:
     patient_key: uuid.UUID
     tiers: frozenset[str]
     at: dt.datetime
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A ledger code given to a patient: the two hashes that find it, and the code under the patient's key."""
+
+    patient_key: uuid.UUID
+    code_hash: str
+    birth_hash: str
+    sealed: bytes
 
 
 def journal_file() -> Path:
@@ -71,6 +81,14 @@ def chosen_append(chosen: Chosen) -> None:
     }])  # fmt: skip
 
 
+def issued_append(issued: Issued) -> None:
+    """Record the code that opens a patient's ledger from now on; earlier ones open nothing any more."""
+    _append([{
+        "kind": "code", "key": issued.patient_key.hex, "code": issued.code_hash,
+        "birth": issued.birth_hash, "sealed": issued.sealed.hex(),
+    }])  # fmt: skip
+
+
 def _lines(kind: str) -> list[dict[str, Any]]:
     """Lines of one kind, oldest first. Empty lines, and one cut off by a crash, are not JSON: left out."""
     found: list[dict[str, Any]] = []
@@ -92,4 +110,13 @@ def chosen_last() -> dict[uuid.UUID, Chosen]:
     for line in _lines("chosen"):
         key = uuid.UUID(line["key"])
         last[key] = Chosen(key, frozenset(line["tiers"]), dt.datetime.fromisoformat(line["at"]))
+    return last
+
+
+def issued_last() -> dict[uuid.UUID, Issued]:
+    """The code in force of each patient."""
+    last: dict[uuid.UUID, Issued] = {}
+    for line in _lines("code"):
+        key = uuid.UUID(line["key"])
+        last[key] = Issued(key, line["code"], line["birth"], bytes.fromhex(line["sealed"]))
     return last

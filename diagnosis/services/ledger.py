@@ -26,10 +26,12 @@ from diagnosis.permissions import require
 from diagnosis.registries import ledger_lines
 from diagnosis.selectors import ledger_of
 from diagnosis.services.audit import audit
+from diagnosis.services.journal import Issued, issued_append
 from diagnosis.services.people import identity_read, identity_write
 
 ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: no I, L, O, U
 CODE_LENGTH: Final = 16
+CODE_PURPOSE: Final = "ledger-code"
 TRIES_PER_PLACE: Final = 10  # per minute
 TRIES_PER_CODE: Final = 5  # wrong birth dates per hour
 NOBODY: Final = "0" * 64
@@ -130,13 +132,34 @@ def _birth_hash(code: str, born: str) -> str:
 
 def code_issue(patient: Patient) -> str:
     """Give the patient a new code and save it; the old one stops working. Caller holds a transaction."""
-    identity, code = identity_read(patient), _new_code()
-    identity["ledger_code"] = code
+    code = _new_code()
+    _code_write(patient, code)
+    sealed = vault.seal(patient.key, code.encode(), purpose=CODE_PURPOSE)
+    issued = Issued(patient.key, patient.ledger_code_hash, patient.birth_hash, sealed)
+    transaction.on_commit(lambda: issued_append(issued), robust=True)
+    return code
+
+
+def _code_write(patient: Patient, code: str) -> None:
+    identity = identity_read(patient) | {"ledger_code": code}
     identity_write(patient, identity)
     patient.ledger_code_hash = _code_hash(code)
     patient.birth_hash = _birth_hash(code, identity["date_of_birth"])
     patient.save(update_fields=["sealed_identity", "ledger_code_hash", "birth_hash"])
-    return code
+
+
+def code_replay(*, patient: Patient, issued: Issued) -> bool:
+    """After a restore: the code issued last holds again and no earlier one; True when that changed it."""
+    with transaction.atomic():
+        patient.refresh_from_db(from_queryset=Patient.objects.select_for_update())
+        if patient.ledger_code_hash in ("", issued.code_hash):
+            return False
+        if vault.has_key(patient.key):
+            _code_write(patient, vault.unseal(patient.key, issued.sealed, purpose=CODE_PURPOSE).decode())
+        else:  # withdrawn: the hashes are what is left of the code
+            patient.ledger_code_hash, patient.birth_hash = issued.code_hash, issued.birth_hash
+            patient.save(update_fields=["ledger_code_hash", "birth_hash"])
+        return True
 
 
 def code_of(patient: Patient) -> str:

@@ -1,20 +1,23 @@
 """Replay: erasures that a crash left half done, and those that a restored backup has undone.
 
-Run `erasures_replay` at start and in the sweep, `choices_replay` after a restore.
+Run `erasures_replay` at start and in the sweep, all of them after a restore.
 """
 
 from __future__ import annotations
 
 import uuid
 
+from django.contrib.sessions.models import Session
 from django.core.files.storage import default_storage
 from django.db.models import Q
+from django.utils import timezone
 
 from diagnosis import vault
-from diagnosis.models import Erasure, Patient, Photo
+from diagnosis.models import ApiToken, Erasure, IntakeLink, Patient, Photo
 from diagnosis.services.consent import narrowing_replay, withdrawal_replay
 from diagnosis.services.erasure import erasures_finish, log_truncate, photos_erase
-from diagnosis.services.journal import Erased, chosen_last, erased_append, erased_lines
+from diagnosis.services.journal import Erased, chosen_last, erased_append, erased_lines, issued_last
+from diagnosis.services.ledger import code_replay
 
 PORTION = 500  # SQLite limits the parameters of one query
 
@@ -47,6 +50,27 @@ def choices_replay() -> int:
         if patient is not None and vault.has_key(key):
             narrowed += narrowing_replay(patient=patient, chosen=chosen)
     return narrowed
+
+
+def codes_replay() -> int:
+    """After a restore: ledger codes replaced since stay replaced; returns how many patients' were."""
+    replaced = 0
+    for key, issued in issued_last().items():
+        patient = Patient.objects.filter(key=key).first()
+        replaced += patient is not None and code_replay(patient=patient, issued=issued)
+    return replaced
+
+
+def access_end() -> tuple[int, int]:
+    """After a restore: what let somebody in then must not do so again; returns (links, tokens) ended.
+
+    Links, API tokens and sessions may have been used up or revoked since, and nobody can tell which.
+    """
+    now = timezone.now()
+    Session.objects.all().delete()
+    links = IntakeLink.objects.filter(used_at=None, expires_at__gt=now).update(expires_at=now)
+    tokens = ApiToken.objects.filter(revoked_at=None).update(revoked_at=now)
+    return links, tokens
 
 
 def erasures_remember() -> list[Erased]:

@@ -24,5 +24,11 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from None
         self.stdout.write(
             f"Restored. Files written: {report.files}. Erasures done again: {report.erasures}. "
-            f"Patients whose choices were narrowed again: {report.narrowed}."
+            f"Patients whose choices were narrowed again: {report.narrowed}. "
+            f"Ledger codes replaced again: {report.codes}."
+        )
+        self.stdout.write(
+            f"Ended: {report.links} one-time links, {report.tokens} API tokens, all sessions. Make new ones. "
+            "Accounts, roles, passwords and second factors are those of the backup: a site admin must review "
+            "them now, before the site is started for everybody."
         )

@@ -16,9 +16,9 @@ from django.utils import timezone
 
 from diagnosis import vault
 from diagnosis.errors import Unreadable
-from diagnosis.models import AuditEvent, Consent, Embedding, Patient, Photo
+from diagnosis.models import ApiToken, AuditEvent, Consent, Embedding, IntakeLink, Patient, Photo
 from diagnosis.selectors import consent_now, for_analysis
-from diagnosis.services import consent, people
+from diagnosis.services import consent, ledger, people
 from diagnosis.services.audit import chain_fault
 from diagnosis.services.backup import DATABASES, BackupError, backup_restore, backup_write, blob_names
 from diagnosis.services.backup_seal import folder_open, folder_seal
@@ -130,6 +130,48 @@ def test_choices_taken_back_since_stay_taken_back(photographed: Any, tmp_path: P
     assert report.narrowed == 1
     assert consent.tiers_of(consent_now(narrowed)) == ALL - {"training"}
     assert consent.tiers_of(consent_now(widened)) == ALL - {"matching"}, "a restore never widens"
+
+
+def test_revoked_access_does_not_come_back(
+    photographed: Any, tmp_path: Path, make_user: Any, clerk: Any, client: Any, capsys: Any
+) -> None:
+    patient = photographed()
+    caller = make_user(roles={"api"})
+    tokens = [
+        ApiToken.objects.create(user=caller, token_hash=f"{number}" * 64, label="x") for number in range(2)
+    ]
+    path = consent.link_create(user=clerk, patient=patient, language="en")
+    backup_write(target=tmp_path / "b")
+    tokens[0].revoked_at = timezone.now()
+    tokens[0].save()
+    IntakeLink.objects.update(used_at=timezone.now())
+    client.force_login(clerk)
+    call_command("restore", str(tmp_path / "b"), "--replace")
+    assert not ApiToken.objects.filter(revoked_at=None).exists() and ApiToken.objects.count() == 2
+    assert client.get(path).status_code == 410
+    assert not Session.objects.exists() and client.get("/patients/").status_code == 302
+    told = AuditEvent.objects.order_by("-id")[0]
+    assert told.action == "backup.restored" and (told.detail["links"], told.detail["tokens"]) == (1, 2)
+    assert "a site admin must review" in capsys.readouterr().out
+
+
+def test_replaced_codes_stay_replaced(photographed: Any, tmp_path: Path, clerk: Any, adult_born: Any) -> None:
+    """A lost code must not open again; the one handed out since must, also after a withdrawal."""
+    patient, withdrawn, same = photographed(), photographed(), photographed()
+    old = {row.pk: ledger.code_of(row) for row in (patient, withdrawn, same)}
+    backup_write(target=tmp_path / "b")
+    new = {row.pk: ledger.code_reissue(user=clerk, patient=row) for row in (patient, withdrawn)}
+    consent.consent_withdraw(user=None, patient=withdrawn, signer="self")
+    assert backup_restore(source=tmp_path / "b", replace=True).codes == 2
+
+    def opens(code: str) -> Any:
+        return ledger.ledger_open(code=code, date_of_birth=adult_born, place=code)
+
+    for row in (patient, withdrawn):
+        assert opens(old[row.pk]) is None and opens(new[row.pk]) == row
+    assert opens(old[same.pk]) == same
+    assert ledger.code_of(Patient.objects.get(pk=patient.pk)) == new[patient.pk]
+    assert not any(code.encode() in journal_file().read_bytes() for code in new.values())
 
 
 def test_neither_keys_nor_names_nor_sessions_are_in_it(
