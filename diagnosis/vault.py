@@ -77,7 +77,7 @@ def master_versions() -> list[int]:
 
 
 def _newest_master() -> int:
-    """NotReady without one: a new key in the mount point of a folder that is away would seal data for nobody."""
+    """NotReady without one: a new key in the mount point of a missing folder would seal data for nobody."""
     versions = master_versions()
     if not versions:
         raise NotReady(

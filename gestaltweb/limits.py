@@ -1,8 +1,8 @@
 """How large a request may be, decided before Django reads it.
 
-Django's ASGI handler spools a body larger than FILE_UPLOAD_MAX_MEMORY_SIZE to a temporary file before any view
-is asked, unencrypted and without an upper bound. Here every body has a cap below that size, so photos stay in
-memory until they are sealed, and nobody can fill a disk.
+Django's ASGI handler spools a body larger than FILE_UPLOAD_MAX_MEMORY_SIZE to a temporary file before any
+view is asked, unencrypted and without an upper bound. Here every body has a cap below that size, so photos
+stay in memory until they are sealed, and nobody can fill a disk.
 """
 
 from __future__ import annotations
