@@ -1,4 +1,4 @@
-"""From an uploaded photo to a stored list on one core: `python benchmarks/photo_to_list.py [--json]`.
+"""From an uploaded photo to a stored list on one core: `python -m benchmarks.photo_to_list [--json]`.
 
 A JPEG of 1,200 × 1,600 px (scikit-image's astronaut, enlarged) goes through a real site in a temporary home:
 SQLite, sealed files, the default extractor, a gallery of 300 photos. First stage by stage, then as the two

@@ -1,4 +1,4 @@
-"""Ranking one query, and 64, against 7,459 photos × 12 rows × 512: `python benchmarks/ranking.py [--json]`.
+"""Ranking one query, and 64, against 7,459 photos × 12 rows × 512: `python -m benchmarks.ranking [--json]`.
 
 Ours and the straightforward twins run in one process, turn by turn, so that a busy machine slows all alike.
 The figures of each are its fastest turn (what the code costs), the median (what the machine gave) and the
