@@ -36,6 +36,12 @@ if TYPE_CHECKING:
     from diagnosis.phenotype.face.find import FoundFace
 
 
+# What a gallery is made of: (embedding, photo, patient, syndrome, gene or "") of each row, and the genes
+# of each syndrome.
+_Labelled = tuple[int, int, int, str, str]
+_Facts = tuple[tuple[_Labelled, ...], tuple[tuple[str, tuple[str, ...]], ...]]
+
+
 @dataclass
 class _Loaded:
     """What this process holds. Guarded by `_lock`."""
@@ -54,7 +60,7 @@ class _CachedGallery:
     """
 
     heard: int
-    facts: tuple[Any, ...]
+    facts: _Facts
     rows: dict[int, FloatArray]
     gallery: Gallery
 
@@ -219,15 +225,25 @@ def embedding_set(embedding: Embedding) -> EmbeddingSet:
 def gallery(extractor: Extractor) -> Gallery:
     """The gallery as consent allows it at this moment. Keys: photo and patient primary keys as text."""
     heard = outbox.newest()
-    labelled = _labelled(extractor)
-    genes = _syndrome_genes()
-    facts = (tuple(labelled), tuple(sorted(genes.items())))
+    facts = _facts(extractor)
     with _lock:
         cached = _loaded.galleries.pop(extractor.pk, None)
         if cached is None or cached.facts != facts:
-            cached = _rebuild(extractor, labelled, genes, cached, facts)
+            cached = _rebuild(extractor, cached, facts)
         _loaded.galleries[extractor.pk] = cached = replace(cached, heard=heard)
         return cached.gallery
+
+
+def gallery_stands(extractor: Extractor, content: Gallery) -> bool:
+    """Whether `content`, as `gallery` gave it, is still what consent and diagnoses allow at this moment."""
+    facts = _facts(extractor)
+    with _lock:
+        cached = _loaded.galleries.get(extractor.pk)
+        return cached is not None and cached.gallery is content and cached.facts == facts
+
+
+def _facts(extractor: Extractor) -> _Facts:
+    return (tuple(_labelled(extractor)), tuple(sorted(_syndrome_genes().items())))
 
 
 def galleries_refresh() -> None:
@@ -242,7 +258,7 @@ def galleries_refresh() -> None:
         gallery(extractor)
 
 
-def _labelled(extractor: Extractor) -> list[tuple[int, int, int, str, str]]:
+def _labelled(extractor: Extractor) -> list[_Labelled]:
     """(embedding, photo, patient, syndrome identifier, gene or "") of all that may stand in the gallery."""
     standing = Diagnosis.objects.filter(patient=OuterRef("photo__patient"), retracted_at__isnull=True)
     found = selectors.gallery_embeddings(extractor).annotate(
@@ -261,14 +277,9 @@ def _syndrome_genes() -> dict[str, tuple[str, ...]]:
     return genes
 
 
-def _rebuild(
-    extractor: Extractor,
-    labelled: list[tuple[int, int, int, str, str]],
-    genes: dict[str, tuple[str, ...]],
-    before: _CachedGallery | None,
-    facts: tuple[Any, ...],
-) -> _CachedGallery:
+def _rebuild(extractor: Extractor, before: _CachedGallery | None, facts: _Facts) -> _CachedGallery:
     """Rows that still may stand are kept, new ones opened, all others go with `before`."""
+    labelled, genes = facts[0], dict(facts[1])
     known = before.rows if before else {}
     new = [pk for pk, *_ in labelled if pk not in known]
     rows = {pk: known[pk] for pk, *_ in labelled if pk in known}

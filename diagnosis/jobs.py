@@ -38,7 +38,9 @@ TASKS: dict[str, tuple[str, str]] = {
     "reembed_photo": ("diagnosis.reembed_photo", "train"),
 }
 SWEEP_PER_KIND = 8
+BATCH = 500
 UNFINISHED = ("queued", "running")
+ENDED = ("done", "failed", "cancelled")
 
 
 @dataclass(frozen=True)
@@ -60,22 +62,38 @@ def enqueue(*, kind: str, subject: int, key: str) -> Job:
     """
     if kind not in TASKS:
         raise ValueError(f"unknown kind of job {kind!r}")
-    job, created = Job.objects.get_or_create(key=key, defaults={"kind": kind, "subject": subject})
-    if not created and job.state not in UNFINISHED:
-        Job.objects.filter(pk=job.pk, state=job.state).update(
-            state=next_state("job", job.state, "requeued"), attempts=0, error="", step="", progress=0,
-            not_before=None, changed_at=timezone.now(),
-        )  # fmt: skip
-        job.refresh_from_db()
-    transaction.on_commit(lambda: wake(job.kind, job.pk))
+    with transaction.atomic():
+        job, created = Job.objects.get_or_create(key=key, defaults={"kind": kind, "subject": subject})
+        if not created:
+            # The end of a job holds the same lock: either it still sees our change, or we see that it ended.
+            job = Job.objects.select_for_update().get(pk=job.pk)
+            if _requeue(Job.objects.filter(pk=job.pk)):
+                job.refresh_from_db()
+        transaction.on_commit(lambda: wake(job.kind, job.pk))
     return job
 
 
-def enqueue_many(*, kind: str, keys: dict[str, int]) -> None:
-    """Record many pieces of work at once, {key: subject}; known keys stay as they are."""
+def enqueue_many(*, kind: str, keys: dict[str, int], again: bool = False) -> None:
+    """Record many pieces of work at once, {key: subject}. Known keys stay as they are, or with `again`
+    those that ended are queued again."""
+    if again:
+        names = list(keys)
+        for start in range(0, len(names), BATCH):  # SQLite admits a bounded number of parameters
+            _requeue(Job.objects.filter(key__in=names[start : start + BATCH]))
     rows = [Job(kind=kind, subject=subject, key=key) for key, subject in keys.items()]
-    Job.objects.bulk_create(rows, batch_size=500, ignore_conflicts=True)
+    Job.objects.bulk_create(rows, batch_size=BATCH, ignore_conflicts=True)
     transaction.on_commit(lambda: wake_next(kind))
+
+
+def _requeue(found: QuerySet[Job]) -> int:
+    """Queue again those of these jobs that have ended, as if they were new; returns how many."""
+    queued = 0
+    for ended in ENDED:
+        queued += found.filter(state=ended).update(
+            state=next_state("job", ended, "requeued"), attempts=0, error="", step="", progress=0,
+            not_before=None, changed_at=timezone.now(),
+        )  # fmt: skip
+    return queued
 
 
 def wake(kind: str, job: int) -> None:
@@ -156,24 +174,6 @@ def _hold(lease: Lease) -> None:
     """Lock the job's row and make sure that the lease still stands. (SQLite has one writer anyway.)"""
     if not _held(lease).select_for_update().exists():
         raise LeaseLost("Another worker took this job over.")
-
-
-def cancel(*, kind: str, subject: int) -> int:
-    """Cancel unfinished work on something that no longer exists."""
-    unfinished = Job.objects.filter(kind=kind, subject=subject, state__in=UNFINISHED)
-    return unfinished.update(state="cancelled", lease_owner="", lease_expires=None, changed_at=timezone.now())
-
-
-def standing_by(*, kind: str, subject: int) -> list[int]:
-    """Jobs on this subject that wait or have failed. Ask before reading what the work depends on."""
-    found = Job.objects.filter(kind=kind, subject=subject, state__in=["queued", "failed"])
-    return list(found.values_list("pk", flat=True))
-
-
-def supersede(standing: list[int]) -> int:
-    """Cancel jobs (as `standing_by` named them) whose work another one has just done, in its transaction."""
-    left = Job.objects.filter(pk__in=standing, state__in=["queued", "failed"])
-    return left.update(state="cancelled", error="", changed_at=timezone.now())
 
 
 def due() -> QuerySet[Job]:

@@ -68,7 +68,6 @@ JOB: Final[Table] = {
     ("running", "failed"): "failed",
     ("queued", "cancelled"): "cancelled",
     ("running", "cancelled"): "cancelled",
-    ("failed", "cancelled"): "cancelled",  # a later job has done its work
     ("failed", "requeued"): "queued",
     ("done", "requeued"): "queued",
     ("cancelled", "requeued"): "queued",

@@ -14,6 +14,7 @@ from diagnosis.phenotype.face.find import FoundFace
 from diagnosis.phenotype.types import DetectedFace, EmbeddingSet, Refusal
 from diagnosis.services.ledger import ledger_note
 from diagnosis.services.photo import patient_hold, photo_original
+from diagnosis.services.ranking_request import ranking_request, ranking_request_rest
 from diagnosis.services.transitions import move
 
 # step → per cent when it begins, as the page shows it
@@ -53,6 +54,7 @@ def photo_fail(*, subject: int, error: str) -> None:
         move(photo, "analysis_started")
     refusal = {"code": "failed", "sentence": error, "remedy": "Try again, or ask a site admin."}
     move(photo, "failed", refusal=refusal)
+    ranking_request_rest(case=photo.case_id, without=photo.pk)
     progress.say(case=photo.case_id, photo=photo.pk, step="failed", percent=100)
 
 
@@ -82,6 +84,7 @@ def _store(
             fields = _facts(photo, found)
             if embedded is None:
                 move(photo, "refused", **fields)
+                ranking_request_rest(case=photo.case_id, without=photo.pk)
             else:
                 _store_embedding(photo, extractor, embedded, fields)
             ledger_note(patient=photo.patient, kind="photo.analysed", photo=photo.pk,
@@ -93,12 +96,9 @@ def _store_embedding(
     photo: Photo, extractor: Extractor, embedded: EmbeddingSet, fields: dict[str, Any]
 ) -> None:
     sealed = engine.seal_rows(photo, extractor, embedded.rows)
-    embedding = Embedding.objects.create(
-        photo=photo, extractor=extractor, rows=len(embedded.rows), sealed=sealed
-    )
+    Embedding.objects.create(photo=photo, extractor=extractor, rows=len(embedded.rows), sealed=sealed)
     move(photo, "embedded", **fields)
-    # The key names the embedding, so that a ranking that runs already is not taken for this one.
-    jobs.enqueue(kind="rank_case", subject=photo.case_id, key=f"rank_case:{photo.case_id}:{embedding.pk}")
+    ranking_request(case=photo.case_id)
     if selectors.for_gallery().filter(pk=photo.pk).exists():
         ledger_note(patient=photo.patient, kind="gallery.entered", photo=photo.pk)
         outbox.publish("gallery.changed", f"patient:{photo.patient_id}", reason="photo.analysed")

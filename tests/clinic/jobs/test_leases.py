@@ -100,7 +100,8 @@ def test_what_ended_can_be_asked_for_again(job, woken) -> None:
     jobs.give_up(jobs.claim(job.pk), error="Why.", retry=False)
     again = jobs.enqueue(kind="analyse_photo", subject=7, key="analyse_photo:7")
     assert (again.pk, again.state, again.attempts, again.error) == (job.pk, "queued", 0, "")
-    jobs.cancel(kind="analyse_photo", subject=7)
+    with jobs.finish(jobs.claim(job.pk)):
+        pass
     assert jobs.enqueue(kind="analyse_photo", subject=7, key="analyse_photo:7").state == "queued"
 
 
@@ -138,6 +139,19 @@ def test_enqueue_many_leaves_known_keys_alone(db, woken) -> None:
     _finish(jobs.claim(first.pk))
     jobs.enqueue_many(kind="rank_case", keys={"a": 1, "b": 2})
     assert sorted(Job.objects.values_list("key", "state")) == [("a", "done"), ("b", "queued")]
+
+
+def test_enqueue_many_again_queues_what_ended_and_leaves_what_runs(db, woken) -> None:
+    for key in ("done", "failed", "running"):
+        jobs.enqueue(kind="rank_case", subject=1, key=key)
+    _finish(jobs.claim(Job.objects.get(key="done").pk))
+    jobs.give_up(jobs.claim(Job.objects.get(key="failed").pk), error="Why.", retry=False)
+    jobs.claim(Job.objects.get(key="running").pk)
+    jobs.enqueue_many(kind="rank_case", keys={"done": 1, "failed": 1, "running": 1, "new": 1}, again=True)
+    assert dict(Job.objects.values_list("key", "state")) == {
+        "done": "queued", "failed": "queued", "running": "running", "new": "queued",
+    }  # fmt: skip
+    assert Job.objects.get(key="failed").error == "" and Job.objects.get(key="done").attempts == 0
 
 
 # --- how a task ends -------------------------------------------------------------------------------

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from diagnosis import engine, vault
+from diagnosis import engine, tasks, vault
 from diagnosis.errors import ConsentMissing
-from diagnosis.models import AuditEvent, Embedding, Job, LedgerEntry, OutboxEvent, Photo, RankingRecord
+from diagnosis.models import (
+    AuditEvent,
+    Embedding,
+    Job,
+    LedgerEntry,
+    OutboxEvent,
+    Patient,
+    Photo,
+    RankingRecord,
+)
+from diagnosis.services import ranking
 from diagnosis.services.audit import chain_fault
+from diagnosis.services.consent import consent_withdraw
 from diagnosis.services.photo import photo_add, photo_correct, photo_picture, photo_remove
 
 
@@ -72,18 +85,34 @@ def test_several_photos_of_a_case_are_fused(scene, photo_bytes, run_jobs) -> Non
     user, _, case = scene
     photos = [photo_add(user=user, case=case, data=photo_bytes(seed)) for seed in (1, 2, 3)]
     run_jobs()
-    (only,) = RankingRecord.objects.all()  # the jobs that the other photos asked for were superseded
+    (only,) = RankingRecord.objects.all()
     assert only.photos == [photo.pk for photo in photos]
-    states = Job.objects.filter(kind="rank_case").values_list("state", flat=True)
-    assert sorted(states) == ["cancelled", "cancelled", "done"]
+    assert Job.objects.get(kind="rank_case").state == "done"
+
+
+def test_the_list_waits_for_photos_in_work_and_comes_with_the_last(scene, photo_bytes, run_jobs) -> None:
+    """Whatever becomes of the last one: here it shows no face."""
+    user, _, case = scene
+    first = photo_add(user=user, case=case, data=photo_bytes(1))
+    empty = io.BytesIO()
+    Image.fromarray(np.full((300, 300, 3), 120, dtype=np.uint8)).save(empty, "PNG")
+    photo_add(user=user, case=case, data=empty.getvalue())
+    one, two = Job.objects.filter(kind="analyse_photo").order_by("pk")
+    tasks.analyse_photo(one.pk)
+    (ranking,) = Job.objects.filter(kind="rank_case")
+    tasks.rank_case(ranking.pk)
+    ranking.refresh_from_db(), case.refresh_from_db()
+    assert (ranking.state, case.state) == ("done", "open") and not RankingRecord.objects.exists()
+    tasks.analyse_photo(two.pk)
+    run_jobs()
+    case.refresh_from_db()
+    assert case.state == "ranked" and RankingRecord.objects.get().photos == [first.pk]
 
 
 def test_a_photo_that_gets_ready_while_a_list_is_made_is_not_forgotten(
     scene, photo_bytes, run_jobs, monkeypatch
 ) -> None:
-    """Its own job was not there when the running one read the photos, so it is left to run."""
-    from diagnosis import tasks
-
+    """The running job reads the photos again before it stores, under the patient's lock."""
     user, _, case = scene
     first = photo_add(user=user, case=case, data=photo_bytes(1))
     tasks.analyse_photo(Job.objects.get(kind="analyse_photo").pk)
@@ -98,7 +127,42 @@ def test_a_photo_that_gets_ready_while_a_list_is_made_is_not_forgotten(
     monkeypatch.setattr(engine, "gallery", slow)
     run_jobs()
     lists = [record.photos for record in RankingRecord.objects.order_by("id")]
-    assert lists == [[first.pk], [first.pk, late[0].pk]]
+    assert lists == [[first.pk, late[0].pk]]
+
+
+def test_a_list_is_not_stored_with_a_gallery_patient_who_withdrew_meanwhile(
+    scene, photo_bytes, run_jobs, monkeypatch
+) -> None:
+    user, _, case = scene
+    photo_add(user=user, case=case, data=photo_bytes(1))
+    gone = Patient.objects.filter(diagnoses__isnull=False).first()
+    real, withdrawn = ranking.rank_sets, []
+
+    def slow(*args, **kwargs):
+        if not withdrawn:
+            withdrawn.append(consent_withdraw(user=None, patient=gone, signer="self"))
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(ranking, "rank_sets", slow)
+    run_jobs()
+    record = RankingRecord.objects.get(case=case)
+    assert record.gallery.patients == 39 and gone.pk not in {row["id"] for row in record.result["patients"]}
+
+
+def test_a_list_whose_photos_change_each_time_is_tried_again_later(
+    scene, photo_bytes, run_jobs, monkeypatch
+) -> None:
+    user, _, case = scene
+    photo_add(user=user, case=case, data=photo_bytes(1))
+    tasks.analyse_photo(Job.objects.get(kind="analyse_photo").pk)
+    monkeypatch.setattr(engine, "gallery_stands", lambda *a: False)
+    tasks.rank_case(Job.objects.get(kind="rank_case").pk)
+    job = Job.objects.get(kind="rank_case")
+    assert (job.state, job.attempts) == ("queued", 1) and not RankingRecord.objects.exists()
+    monkeypatch.undo()
+    Job.objects.update(not_before=None)
+    run_jobs()
+    assert RankingRecord.objects.get(case=case).gallery.patients == 40
 
 
 def test_only_sealed_bytes_lie_on_disk_and_in_the_database(scene, photo_bytes, run_jobs, site_home) -> None:
