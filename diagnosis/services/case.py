@@ -20,12 +20,13 @@ def case_open(*, user: User, patient: Patient, note: str = "", differential_firs
     without it could hold no photo), InvalidInput for a note that is too long.
     """
     require(user, "case.open", patient)
-    if not patients_allowing(Tier.ANALYSIS).filter(pk=patient.pk).exists():
-        raise ConsentMissing(
-            f"{patient.code} has not agreed to the analysis of photos here. "
-            "Take consent under Patients first."
-        )
     with transaction.atomic():
+        Patient.objects.select_for_update().filter(pk=patient.pk).first()
+        if not patients_allowing(Tier.ANALYSIS).filter(pk=patient.pk).exists():
+            raise ConsentMissing(
+                f"{patient.code} has not agreed to the analysis of photos here. "
+                "Take consent under Patients first."
+            )
         case = Case.objects.create(
             patient=patient, team_id=patient.team_id, note=_checked_note(note), opened_by=user,
             differential_first=differential_first,
@@ -35,11 +36,29 @@ def case_open(*, user: User, patient: Patient, note: str = "", differential_firs
     return case
 
 
+def case_hold(case: Case) -> None:
+    """Lock the patient's row, then the case's, until the transaction ends; `case` is as the row is then.
+
+    Every verb on a case begins with it, before its first audit event, as a withdrawal does: two that took
+    patient, case and audit chain in different orders would wait for each other.
+    """
+    Patient.objects.select_for_update().filter(pk=case.patient_id).first()
+    case.refresh_from_db(from_queryset=Case.objects.select_for_update())
+
+
+def case_hold_standing(case: Case) -> None:
+    """case_hold, and InvalidInput once the patient has withdrawn: nothing is written about them any more."""
+    case_hold(case)
+    if case.state == "withdrawn":
+        raise InvalidInput("The patient has withdrawn; this case is closed.")
+
+
 def case_note(*, user: User, case: Case, note: str) -> Case:
     """Replace the case's note. The audit chain keeps that it changed, never its words."""
     require(user, "case.decide", case)
     text = _checked_note(note)
     with transaction.atomic():
+        case_hold_standing(case)
         case.note = text
         case.save(update_fields=["note", "changed_at"])
         audit(actor=user, action="case.noted", subject=f"case:{case.pk}", length=len(text))

@@ -23,7 +23,7 @@ from diagnosis.permissions import require
 from diagnosis.selectors import consent_now, for_gallery
 from diagnosis.services import ledger
 from diagnosis.services.audit import audit
-from diagnosis.services.erasure import patient_erase
+from diagnosis.services.erasure import patient_erase, patient_hold_all
 from diagnosis.services.intake_links import LinkRefused, link_check, link_create, link_find, link_use
 from diagnosis.services.journal import Chosen, chosen_append
 from diagnosis.services.people import signers_possible
@@ -239,6 +239,7 @@ def consent_withdraw(*, user: User | None, patient: Patient, signer: str, signer
 
 
 def _withdrawn(user: User | None, patient: Patient, last: Consent, signer: str, reason: str) -> Consent:
+    patient_hold_all(patient)
     photos = list(patient.photos.order_by("pk").values_list("pk", flat=True))
     consent = Consent.objects.create(
         patient=patient, form=last.form, kind=ConsentKind.WITHDRAWN, signer=signer, language=last.language,

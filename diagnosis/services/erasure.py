@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterable
 
 from django.db import connection, transaction
+from django.db.models import Q
 
 from diagnosis import engine, vault
 from diagnosis.errors import InvalidInput
@@ -60,13 +61,28 @@ def photos_erase(*, photos: Iterable[Photo], reason: str) -> int:
     return len(photos)
 
 
+def patient_hold_all(patient: Patient) -> list[Case]:
+    """Lock every row that an erasure changes, before its first audit event; returns the cases.
+
+    Whoever holds one of these rows may be about to append to the audit chain, which has one writer at a
+    time: the chain always comes last. The caller holds the patient's row.
+    """
+    cases = list(Case.objects.select_for_update().filter(patient=patient).order_by("pk"))
+    photos = list(Photo.objects.filter(patient=patient).values_list("pk", flat=True))
+    ranked = [case.pk for case in cases]
+    work = Q(kind__in=PHOTO_JOBS, subject__in=photos) | Q(kind__in=CASE_JOBS, subject__in=ranked)
+    list(Job.objects.select_for_update().filter(work).order_by("pk"))  # before photos, as a failing job does
+    list(Photo.objects.select_for_update().filter(patient=patient).order_by("pk"))
+    return cases
+
+
 def patient_erase(*, patient: Patient, reason: str, actor: User | None = None) -> int:
     """Erase a patient's photos, cases' contents and identity; returns the number of photos.
 
     What stays: the row with its code, the consent evidence (sealed parts unreadable), ledger, audit.
     """
     with transaction.atomic():
-        cases = list(Case.objects.select_for_update().filter(patient=patient))
+        cases = patient_hold_all(patient)
         _cases_empty(cases, actor)
         Diagnosis.objects.filter(patient=patient).delete()
         count = photos_erase(photos=Photo.objects.filter(patient=patient), reason=reason)

@@ -29,6 +29,7 @@ from diagnosis.models import (
 )
 from diagnosis.permissions import require
 from diagnosis.services.audit import audit
+from diagnosis.services.case import case_hold, case_hold_standing
 from diagnosis.services.ledger import ledger_note
 from diagnosis.services.transitions import move
 
@@ -40,12 +41,13 @@ def differential_record(*, user: User, case: Case, syndromes: list[Syndrome], te
     require(user, "case.decide", case)
     if not case.differential_first:
         raise InvalidInput("This case shows its list at once, so a differential would come after it.")
-    if not differential_due(case, user):
-        raise Duplicate("Your differential is recorded already and the list is shown.")
     text = " ".join(text.split())[:TEXT_MAX]
     if not syndromes and not text:
         raise InvalidInput("Name at least one disorder, or write what you think.")
     with transaction.atomic():
+        case_hold_standing(case)
+        if not differential_due(case, user):
+            raise Duplicate("Your differential is recorded already and the list is shown.")
         row = Differential.objects.create(
             case=case, user=user, text=text, syndromes=[syndrome.identifier for syndrome in syndromes]
         )
@@ -58,14 +60,13 @@ def verdict_record(*, user: User, case: Case, syndrome: Syndrome, answer: str) -
     require(user, "case.decide", case)
     if answer not in Answer.values:
         raise InvalidInput("A verdict is agree, disagree or unsure.")
-    if case.state == "withdrawn":
-        raise InvalidInput("The patient has withdrawn; this case is closed.")
-    record = ranking_shown(case, user)
-    if record is None:
-        raise NotReady("There is no list to judge yet. Reload the page.")
-    if syndrome.identifier not in {row["id"] for row in record.result["syndromes"]}:
-        raise InvalidInput(f"{syndrome.name} is not in the list of this case. Reload the page.")
     with transaction.atomic():
+        case_hold_standing(case)
+        record = ranking_shown(case, user)
+        if record is None:
+            raise NotReady("There is no list to judge yet. Reload the page.")
+        if syndrome.identifier not in {row["id"] for row in record.result["syndromes"]}:
+            raise InvalidInput(f"{syndrome.name} is not in the list of this case. Reload the page.")
         row = Verdict.objects.create(case=case, ranking=record, syndrome=syndrome, answer=answer, user=user)
         audit(actor=user, action="verdict.recorded", subject=f"case:{case.pk}", ranking=record.pk,
               verdict=row.pk)  # fmt: skip
@@ -85,6 +86,7 @@ def diagnosis_confirm(*, user: User, case: Case, syndrome: Syndrome, gene: Gene 
         )
     try:
         with transaction.atomic():
+            case_hold(case)
             move(case, "diagnosed", actor=user)
             _clear_way(case, user)
             row = Diagnosis.objects.create(
@@ -118,7 +120,9 @@ def _retract(standing: Diagnosis, user: User) -> None:
 def case_leave_unsolved(*, user: User, case: Case) -> Case:
     """Close the case without a diagnosis; it is ranked again after every new model or gallery."""
     require(user, "case.decide", case)
-    return move(case, "left_unsolved", actor=user)
+    with transaction.atomic():
+        case_hold(case)
+        return move(case, "left_unsolved", actor=user)
 
 
 def case_reopen(*, user: User, case: Case) -> Case:
@@ -128,6 +132,7 @@ def case_reopen(*, user: User, case: Case) -> Case:
     """
     require(user, "case.decide", case)
     with transaction.atomic():
+        case_hold(case)
         move(case, "reopened", actor=user)
         for standing in Diagnosis.objects.filter(case=case, retracted_at__isnull=True):
             _retract(standing, user)

@@ -16,6 +16,7 @@ POSTGRES, REDIS = ("127.0.0.1", 5432), ("127.0.0.1", 6379)
 ON_BOTH = (
     "tests/security/test_concurrency.py", "tests/foundation/test_audit.py", "tests/foundation/test_outbox.py",
     "tests/foundation/test_vault.py", "tests/clinic/api/test_rest.py",
+    "tests/clinic/consent/test_lock_order.py",
 )  # fmt: skip
 
 
