@@ -40,6 +40,20 @@ def test_the_three_variants_and_two_languages_are_different_texts() -> None:
     assert len(digests) == 6  # parent and guardian read the same text
 
 
+@pytest.mark.parametrize(("language", "signer"), TEXTS)
+def test_comparison_says_that_copy_and_diagnosis_can_be_read(language: str, signer: str) -> None:
+    """True to the letter (2-protocol): coordinator and any one hospital together read both."""
+    page = consent_forms.form_page(consent_forms.form_text(language, signer), "comparison")
+    (warning,) = [point for point in page["points"] if ("Schloss" if language == "de" else "lock") in point]
+    expected = {
+        "en": ("The disguise and the code", "any one of the hospitals", "read both: the numbers and the condition",
+               "looks like the face"),
+        "de": ("Schleier und Code", "irgendeinem der Krankenhäuser", "beides lesen: die Zahlen und die Erkrankung",
+               "dem Gesicht ähnlich"),
+    }  # fmt: skip
+    assert all(part in warning for part in expected[language])
+
+
 def test_plain_language_and_no_abnormal() -> None:
     for language, signer in TEXTS:
         text = json.dumps(consent_forms.form_text(language, signer), ensure_ascii=False).lower()
