@@ -1,7 +1,10 @@
-"""The signed form as a PDF: full text, answers, who signed when, version and hash, and the ledger's QR.
+"""The signed form as a PDF: full text, answers, who signed when, version and hash.
 
-It is drawn anew from the evidence each time and stored nowhere; the same row gives the same bytes. After
-a withdrawal it cannot be drawn any more: name and signature are sealed under a key that is gone.
+The signer's own copy ends with a page to tear off: the ledger's code and QR, without name or birth date, for
+code and birth date together open the ledger and withdraw. Copies of the staff have no code.
+It is drawn anew from the evidence each time and stored nowhere: the same rows (consent, form, the patient's
+identity and code) give the same bytes. After a withdrawal it cannot be drawn any more: name and signature are
+sealed under a key that is gone.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from reportlab.lib.styles import ParagraphStyle
 from reportlab.lib.units import mm
 from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
-from reportlab.platypus import Image, KeepTogether, Paragraph, SimpleDocTemplate, Spacer, Table
+from reportlab.platypus import Image, KeepTogether, PageBreak, Paragraph, SimpleDocTemplate, Spacer, Table
 
 from diagnosis import consent_forms
 from diagnosis.consent_forms.qr import qr_runs
@@ -49,8 +52,8 @@ ANSWER = ParagraphStyle("answer", parent=TEXT, fontName=BOLD, spaceBefore=2)
 def consent_pdf(*, user: User | None, consent: Consent, ledger_url: str) -> bytes:
     """The PDF of one signature. `ledger_url` is the absolute address of the ledger's entrance.
 
-    `user` is None when the signer downloads it right after signing or from the ledger. Raises
-    NotAllowed, or Unreadable once the patient has withdrawn.
+    `user` is None when the signer downloads it right after signing or from the ledger: then, and only then,
+    the page with the code is part of it. Raises NotAllowed, or Unreadable once the patient has withdrawn.
     """
     if user is not None:
         require(user, "consent.view", consent.patient)
@@ -62,7 +65,10 @@ def consent_pdf(*, user: User | None, consent: Consent, ledger_url: str) -> byte
             author=settings.SITE_NAME, leftMargin=22 * mm, rightMargin=22 * mm, topMargin=20 * mm,
             bottomMargin=20 * mm,
         )  # fmt: skip
-        document.build(_story(consent, ledger_url), onFirstPage=_footer, onLaterPages=_footer)
+        story = _story(consent)
+        if user is None:
+            story += [PageBreak(), _ledger_box(consent, ledger_url)]
+        document.build(story, onFirstPage=_footer, onLaterPages=_footer)
     audit(actor=user, action="consent.document", subject=f"patient:{consent.patient_id}", consent=consent.pk)
     return stream.getvalue()
 
@@ -81,14 +87,13 @@ def _footer(canvas: Any, document: Any) -> None:
     canvas.drawRightString(A4[0] - 22 * mm, 11 * mm, str(document.page))
 
 
-def _story(consent: Consent, ledger_url: str) -> list[Any]:
+def _story(consent: Consent) -> list[Any]:
     text, signed = consent.form.text, signature_of(consent)
     story: list[Any] = [_p(text["title"], TITLE), _facts(consent, signed)]
     for page in text["pages"]:
         if page["id"] != "sign":
             story += _page(page, consent)
     story.append(_signature(text, consent, signed))
-    story.append(_ledger_box(consent, ledger_url))
     story.append(_evidence(consent))
     return story
 
@@ -169,6 +174,7 @@ def _ledger_box(consent: Consent, ledger_url: str) -> KeepTogether:
             _("With this code and the date of birth you can see what the photo was used for, change your "
               "choices, and withdraw.")
         ),
+        _p(_("Tear this page off and keep it apart from the form: on the form there is the date of birth.")),
         _p(ledger_url, SMALL),
     ]  # fmt: skip
     box = Table([[_qr(f"{ledger_url}#{code}"), words]], colWidths=[QR_SIDE + 6 * mm, 117 * mm], hAlign="LEFT")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import zlib
 from typing import Any
 
 import pytest
 import qrcode
+from django.utils import translation
+from django.utils.formats import date_format
 
 from diagnosis.consent_forms import qr
 from diagnosis.errors import NotAllowed, Unreadable
@@ -37,7 +40,12 @@ def streams_of(pdf: bytes) -> list[bytes]:
 
 
 def text_of(pdf: bytes) -> str:
-    """The words of a PDF: strings of the page streams through the fonts' ToUnicode tables.
+    """The words of a PDF."""
+    return " ".join(pages_of(pdf))
+
+
+def pages_of(pdf: bytes) -> list[str]:
+    """The words of each page: strings of the page streams through the fonts' ToUnicode tables.
 
     reportlab cuts a font into subsets of 256 glyphs. ToUnicode streams appear in the order of the font
     objects' names F1+0, F2+0, …; a page names the subset before each string.
@@ -53,7 +61,7 @@ def text_of(pdf: bytes) -> str:
         assert table
         tables[name] = character_map(streams_of(table.group(1))[0])
     pages = [stream for stream in streams if b" Tf" in stream and b"BT" in stream]
-    return " ".join(" ".join(page_words(page, tables)) for page in pages)
+    return [" ".join(page_words(page, tables)) for page in pages]
 
 
 def character_map(table: bytes) -> dict[int, str]:
@@ -110,6 +118,26 @@ def test_everything_is_in_it(signed: Any) -> None:
         parts = [page["title"], page.get("question", ""), page.get("statement", ""), *page.get("points", ()),
                  *page.get("paragraphs", ()), *(step["text"] for step in page.get("steps", ()))]  # fmt: skip
         assert all(squeezed(part) in text for part in parts), page["id"]
+
+
+def test_code_and_birth_date_are_on_different_pages(signed: Any, clerk: Any) -> None:
+    """Both together open the ledger and withdraw: whoever finds the form must not hold both."""
+    pages = [squeezed(page) for page in pages_of(consent_pdf(user=None, consent=signed, ledger_url=ADDRESS))]
+    code = ledger.code_of(signed.patient)
+    assert [code in page for page in pages] == [False] * (len(pages) - 1) + [True]
+    with translation.override("de"):
+        written = squeezed(date_format(signed_birth(signed), "DATE_FORMAT"))
+    assert written in pages[0]
+    for secret in (written, str(signed_birth(signed).year), "Weiß", "Jürgen"):
+        assert secret not in pages[-1]
+    for_staff = squeezed(text_of(consent_pdf(user=clerk, consent=signed, ledger_url=ADDRESS)))
+    assert written in for_staff and code not in for_staff and ADDRESS not in for_staff
+
+
+def signed_birth(consent_row: Any) -> dt.date:
+    from diagnosis.services.people import identity_read
+
+    return dt.date.fromisoformat(identity_read(consent_row.patient)["date_of_birth"])
 
 
 def test_each_answer_is_the_one_given(signed: Any) -> None:
