@@ -58,10 +58,12 @@ class Sweeper:
 def sweep_once(*, thorough: bool) -> None:
     """One round; what fails is logged and tried again in the next. `thorough` also replays erasures."""
     from diagnosis import engine, jobs
+    from diagnosis.services.model import adoption_follow
     from diagnosis.services.photo import abandoned_discard
     from diagnosis.services.replay import erasures_replay
 
-    rounds: list[Callable[[], object]] = [jobs.sweep, abandoned_discard, engine.galleries_refresh]
+    rounds: list[Callable[[], object]] = [jobs.sweep, adoption_follow, abandoned_discard]
+    rounds += [engine.galleries_refresh]
     rounds += [erasures_replay] if thorough else []
     for work in rounds:
         try:

@@ -15,13 +15,14 @@ from django.utils import timezone
 from diagnosis import engine, jobs, outbox, pictures, selectors, vault
 from diagnosis.errors import ConsentMissing, Duplicate, InvalidInput, NotReady
 from diagnosis.jobs import Lease
-from diagnosis.models import Case, Embedding, Extractor, ExtractorMember, Job, Photo, User
+from diagnosis.models import Embedding, Extractor, ExtractorMember, Photo, User
 from diagnosis.permissions import require
 from diagnosis.phenotype.errors import PhenotypeError
 from diagnosis.phenotype.ranking.calibration import Calibration
 from diagnosis.phenotype.types import AlignedFace, FloatArray
 from diagnosis.services.audit import audit
 from diagnosis.services.photo import patient_hold
+from diagnosis.services.ranking_request import rankings_request_due, reembedding
 from diagnosis.services.transitions import move
 
 SHIPPED_NAME = "GestaltWeb compact"
@@ -193,11 +194,27 @@ def extractor_adopt(*, user: User | None, extractor: Extractor) -> Extractor:
             move(current, "replaced", actor=user)
         move(extractor, "adopted", actor=user, adopted_at=timezone.now())
         outbox.publish("model.adopted", f"extractor:{extractor.pk}", sha256=extractor.sha256)
-        waiting = photos_to_embed(extractor).values_list("pk", flat=True)
-        mark = f"{extractor.pk}:{extractor.adopted_at:%Y%m%dT%H%M%S.%f}"
-        keys = {f"reembed_photo:{pk}:{mark}": pk for pk in waiting.iterator()}
-        jobs.enqueue_many(kind="reembed_photo", keys=keys)
+        adoption_follow()
     return extractor
+
+
+def adoption_follow() -> int:
+    """Embed what the model in use has not seen; where nothing is left, ask for the lists that are behind.
+
+    Returns how many lists. Called with an adoption, after the last photo embedded again and by the sweep,
+    so that no single message, worker or failed photo holds the lists back, and a photo whose analysis by
+    the old model ended after the adoption is found. A photo that fails is not asked for again before the
+    next adoption.
+    """
+    extractor = selectors.extractor_adopted()
+    if extractor is None or extractor.adopted_at is None:
+        return 0
+    mark = f"{extractor.pk}:{extractor.adopted_at:%Y%m%dT%H%M%S.%f}"
+    waiting = photos_to_embed(extractor).values_list("pk", flat=True)
+    keys = {f"reembed_photo:{pk}:{mark}": pk for pk in waiting.iterator()}
+    if keys:
+        jobs.enqueue_many(kind="reembed_photo", keys=keys)
+    return rankings_request_due()
 
 
 def extractor_roll_back(*, user: User | None) -> Extractor:
@@ -237,7 +254,8 @@ def photo_reembed(*, lease: Lease) -> None:
             Embedding.objects.filter(photo=photo, extractor=extractor).delete()
             sealed = engine.seal_rows(photo, extractor, rows)
             Embedding.objects.create(photo=photo, extractor=extractor, rows=len(rows), sealed=sealed)
-            _rank_all_when_done(lease, extractor)
+    if not reembedding().exists():  # the sweep does the same; this only saves its seconds
+        adoption_follow()
 
 
 def _embedded_crop(photo: Photo, extractor: Extractor) -> FloatArray:
@@ -246,14 +264,3 @@ def _embedded_crop(photo: Photo, extractor: Extractor) -> FloatArray:
     pixels = pictures.read_stored(vault.blob_read(photo.key, photo.crop, purpose="crop"))
     face = AlignedFace(pixels, np.asarray(photo.landmarks, dtype=np.float32))
     return engine.embed(extractor, face).rows
-
-
-def _rank_all_when_done(lease: Lease, extractor: Extractor) -> None:
-    """With the last photo the gallery is whole again: every case that waits for an answer is ranked anew."""
-    others = Job.objects.filter(kind="reembed_photo", state__in=jobs.UNFINISHED).exclude(pk=lease.job)
-    if others.exists():
-        return
-    adopted = extractor.adopted_at.isoformat() if extractor.adopted_at else ""
-    cases = Case.objects.filter(state__in=["open", "ranked", "unsolved"], photos__state="ready").distinct()
-    keys = {f"rank_case:{pk}:{extractor.pk}:{adopted}": pk for pk in cases.values_list("pk", flat=True)}
-    jobs.enqueue_many(kind="rank_case", keys=keys)

@@ -13,7 +13,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from diagnosis import jobs, selectors
-from diagnosis.models import Case, Extractor, Job, OutboxEvent, Photo
+from diagnosis.models import Case, Diagnosis, Extractor, Job, OutboxEvent, Photo
 
 WAITING: Final = ("open", "ranked", "unsolved")
 CALM: Final = dt.timedelta(seconds=60)
@@ -73,11 +73,14 @@ def _changed_last(extractor: Extractor) -> dt.datetime:
 
 
 def _cases_behind(since: dt.datetime) -> QuerySet[Case]:
-    """Cases without an answer that have analysed photos and whose ranking neither waits nor ended since.
+    """Cases of patients without a diagnosis that have analysed photos and whose ranking neither waits nor
+    ended since.
 
     A ranking that failed since is not asked for again: its error stands on the case's page.
     """
     ranking = Job.objects.filter(kind="rank_case", subject=OuterRef("pk"))
     answered = ranking.filter(Q(state__in=jobs.UNFINISHED) | Q(changed_at__gt=since))
     photos = selectors.for_analysis().filter(case=OuterRef("pk"), state="ready")
-    return Case.objects.filter(Exists(photos), ~Exists(answered), state__in=WAITING).order_by("pk")
+    diagnosed = Diagnosis.objects.filter(patient=OuterRef("patient"), retracted_at__isnull=True)
+    behind = Case.objects.filter(Exists(photos), ~Exists(answered), ~Exists(diagnosed), state__in=WAITING)
+    return behind.order_by("pk")

@@ -56,7 +56,7 @@ def test_every_kind_of_job_has_a_task_on_a_known_queue() -> None:
 
 def test_one_failing_part_does_not_stop_the_sweep(db, monkeypatch, caplog) -> None:
     from diagnosis import jobs
-    from diagnosis.services import photo, replay
+    from diagnosis.services import model, photo, replay
 
     done: list[str] = []
 
@@ -65,10 +65,11 @@ def test_one_failing_part_does_not_stop_the_sweep(db, monkeypatch, caplog) -> No
 
     monkeypatch.setattr(jobs, "sweep", broken)
     monkeypatch.setattr(photo, "abandoned_discard", lambda: done.append("uploads"))
+    monkeypatch.setattr(model, "adoption_follow", lambda: done.append("lists"))
     monkeypatch.setattr(replay, "erasures_replay", lambda: done.append("erasures"))
     embedded.sweep_once(thorough=False)
     embedded.sweep_once(thorough=True)
-    assert done == ["uploads", "uploads", "erasures"]
+    assert done == ["lists", "uploads", "lists", "uploads", "erasures"]
 
 
 def test_one_server_per_home(site_home) -> None:
