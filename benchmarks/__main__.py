@@ -1,7 +1,7 @@
 """Runs every benchmark, one after the other, and writes RESULTS.md and results.json beside this file.
 
-`python -m benchmarks` (or `make bench`). Each benchmark measures itself and a named opponent in the same run, in
-a process of its own on one thread; nothing here is typed in. A quiet machine gives steadier figures.
+`python -m benchmarks` (or `make bench`). Each benchmark measures itself and a named opponent in the same run,
+in a process of its own on one thread; nothing here is typed in. A quiet machine gives steadier figures.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The messages of one attempt, their canonical bytes and their signatures.
 
 Canonical bytes are JSON with sorted keys, no spaces and hex for bytes, under a version marker. What matters
-end to end is signed by the sending site's Ed25519 identity, so the coordinator can delay it but not change it.
+end to end is signed by the sending site's Ed25519 identity: the coordinator can delay it but not change it.
 """
 
 from __future__ import annotations
