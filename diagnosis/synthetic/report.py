@@ -58,11 +58,13 @@ def _training(card: Json) -> list[str]:
         f"{seconds['cpu_s']:,.0f} CPU seconds on one core of {machine['cores']} ({machine['processor']}; "
         f"torch {machine['torch']}, Python {machine['python']}), rendering not counted."
     )
-    after = card["whitened"]
     folded = (
         "Validation is on syndromes that are neither trained on nor evaluated: half of each syndrome's "
-        f"patients are looked for in the other half. After within-class whitening was folded into the neck: "
-        f"nearest image {_row(after, 'nearest')}."
+        "patients are looked for in the other half, one view each. Nearest image after the last epoch "
+        f"{_row(curves[-1], 'nearest')}; after the discriminant of the training syndromes (shrinkage "
+        f"{config['whitening_shrinkage']:g}, exponent {config['discriminant_exponent']:g}) and a constant "
+        f"coordinate (share {config['constant_share']:g}) were folded into the neck "
+        f"{_row(card['whitened'], 'nearest')}."
     )
     return [
         "## Training",
@@ -170,8 +172,10 @@ def _bands(facts: Json) -> list[str]:
 
 def _provenance(card: Json, evaluation: Json, ensemble: str) -> list[str]:
     made = ", ".join(f"{name} {version}" for name, version in evaluation["cohort"]["made_with"].items())
+    notes = [card["reproducibility"]] if "reproducibility" in card else []
     return [
         "## Provenance",
+        *notes,
         _table(
             ["what", "value"],
             [
