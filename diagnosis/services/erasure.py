@@ -49,10 +49,12 @@ CHECKPOINT_MILLISECONDS = 2000
 def photos_erase(*, photos: Iterable[Photo], reason: str) -> int:
     """Erase photos with everything derived from them; returns how many. Callers check and audit.
 
-    Opens a transaction if there is none; keys and files follow after the commit.
+    The rows are read anew under their locks: an analysis may have named a crop since the caller read them,
+    and its file would stay. Opens a transaction if there is none; keys and files follow after the commit.
     """
-    photos = list(photos)
     with transaction.atomic():
+        wanted = [photo.pk for photo in photos]
+        photos = list(Photo.objects.select_for_update().filter(pk__in=wanted).order_by("pk"))
         erased = [_marked(photo.key, reason, (photo.original, photo.crop)) for photo in photos]
         numbers = [photo.pk for photo in photos]
         Job.objects.filter(kind__in=PHOTO_JOBS, subject__in=numbers).delete()

@@ -348,3 +348,14 @@ def test_a_photo_taken_in_by_the_service_goes_without_a_trace(
         photo_picture(user=doctor, photo=photo, kind="original")
     with pytest.raises(ConsentMissing):
         photo_add(user=doctor, case=Case.objects.get(pk=case.pk), data=stream.getvalue())
+
+
+def test_a_crop_named_since_the_photo_was_read_goes_too(photographed: Any, site_home: Path) -> None:
+    """An analysis begins between the page that read the photo and its removal."""
+    patient = photographed()
+    photo = Photo.objects.filter(patient=patient)[0]
+    newer = vault.blob_write(photo.key, b"a crop made since", purpose="crop")
+    Photo.objects.filter(pk=photo.pk).update(crop=newer)
+    assert photo.crop != newer
+    erasure.photos_erase(photos=[photo], reason="photo removed")
+    assert newer in Erasure.objects.get(key=photo.key).blobs and not default_storage.exists(newer)
