@@ -39,6 +39,7 @@ from diagnosis.services.replay import (
     erasures_known,
     erasures_remember,
     erasures_replay,
+    settled_forget,
 )
 
 __all__ = ["BackupError", "RestoreReport", "backup_restore", "backup_write", "blob_names"]
@@ -231,6 +232,7 @@ def backup_restore(*, source: Path, replace: bool = False) -> RestoreReport:
         replaced = AuditEvent.objects.order_by("-id").values_list("sha256", flat=True).first()
         _database_restore(folder)
     head_restart()  # the restored chain is shorter; the event below names the end of the one it replaced
+    settled_forget()
     links, tokens = access_end()
     erasures, narrowed, codes = erasures_replay(), choices_replay(), codes_replay()
     _orphans_remove(set(manifest["files"]))

@@ -5,11 +5,13 @@ Run `erasures_replay` at start and in the sweep, all of them after a restore.
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 
+from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.core.files.storage import default_storage
-from django.db.models import Q
+from django.db.models import Max, Q, QuerySet
 from django.utils import timezone
 
 from diagnosis import vault
@@ -20,26 +22,45 @@ from diagnosis.services.journal import Erased, chosen_last, erased_append, erase
 from diagnosis.services.ledger import code_replay
 
 PORTION = 500  # SQLite limits the parameters of one query
+SETTLED_AFTER = dt.timedelta(hours=1)
+_settled: dict[str, int] = {}  # by key folder: up to this Erasure row all were found finished
 
 
 def erasures_known() -> list[Erased]:
     """Every erasure that the database or the journal beside the keys knows."""
-    rows = Erasure.objects.order_by("id").values_list("key", "reason", "blobs")
     known = {line.key: line for line in erased_lines()}
-    known.update({key: Erased(key, reason, tuple(blobs)) for key, reason, blobs in rows})
+    known.update({line.key: line for line in _erased_rows(Erasure.objects.all())})
     return list(known.values())
 
 
+def _erased_rows(rows: QuerySet[Erasure]) -> list[Erased]:
+    found = rows.order_by("id").values_list("key", "reason", "blobs")
+    return [Erased(key, reason, tuple(blobs)) for key, reason, blobs in found]
+
+
 def erasures_replay() -> int:
-    """Finish every erasure that is not finished; returns how many were not."""
-    known = erasures_known()
+    """Finish every erasure that is not finished; returns how many were not.
+
+    The first time in a process, and after a restore, all erasures ever made are checked; from then on those
+    that are not settled: younger than an hour, for a file that was being written may appear after its end.
+    """
+    place, now = str(settings.GESTALTWEB_KEYS), timezone.now()
+    since = _settled.get(place)
+    known = erasures_known() if since is None else _erased_rows(Erasure.objects.filter(pk__gt=since))
     revived = _patients_revived(known) + _photos_revived(known)
     unfinished = [line for line in known if _unfinished(line)]
     if unfinished:
         erasures_finish(unfinished)
     elif known:
         log_truncate()  # a reader may have held the log when the last erasure wanted to empty it
+    settled = Erasure.objects.filter(at__lt=now - SETTLED_AFTER).aggregate(Max("pk"))["pk__max"]
+    _settled[place] = max(settled or 0, since or 0)
     return len(unfinished) + revived
+
+
+def settled_forget() -> None:
+    """The database was replaced: the next replay checks everything again."""
+    _settled.pop(str(settings.GESTALTWEB_KEYS), None)
 
 
 def choices_replay() -> int:
