@@ -35,6 +35,7 @@ CASE: Final[Table] = {
     ("open", "photo_added"): "open",
     ("open", "ranked"): "ranked",
     ("ranked", "photo_added"): "open",
+    ("ranked", "list_erased"): "open",  # with the photo that it was made from
     ("ranked", "ranked"): "ranked",
     ("ranked", "diagnosed"): "solved",
     ("ranked", "left_unsolved"): "unsolved",

@@ -14,7 +14,7 @@ class EvidenceChanged(Exception):
 
 
 class EvidenceQuerySet(models.QuerySet[Any]):
-    """Refuses bulk edits; erasure goes through `erase`, which only the erasure service calls."""
+    """Refuses bulk edits; erasure goes through `erase`, which only the services call that erase photos."""
 
     def update(self, **kwargs: Any) -> int:
         raise EvidenceChanged(f"{self.model.__name__} rows are evidence and are never updated")
@@ -31,7 +31,7 @@ class EvidenceQuerySet(models.QuerySet[Any]):
         return super().bulk_create(objs, *args, **kwargs)
 
     def erase(self) -> int:
-        """Remove rows because a patient withdrew. The audit chain keeps that it happened."""
+        """Remove rows because a patient withdrew or a photo was removed. The audit chain keeps that."""
         return int(super().delete()[0])
 
 

@@ -17,12 +17,22 @@ from django.utils import timezone
 
 from diagnosis import jobs, outbox, pictures, selectors, vault
 from diagnosis.errors import ConsentMissing, Duplicate, InvalidInput, NotReady, Unreadable
-from diagnosis.models import Case, Embedding, Patient, Photo, Tier, User, patients_allowing
+from diagnosis.models import (
+    Case,
+    Patient,
+    Photo,
+    RankingRecord,
+    Tier,
+    User,
+    Verdict,
+    patients_allowing,
+)
 from diagnosis.permissions import require
 from diagnosis.phenotype.types import PixelArray
 from diagnosis.services.audit import audit
 from diagnosis.services.erasure import photos_erase
 from diagnosis.services.ledger import ledger_note
+from diagnosis.services.ranking_request import ranking_request_rest
 from diagnosis.services.transitions import move
 from diagnosis.states import IllegalMove
 
@@ -40,6 +50,11 @@ def patient_hold(patient: int) -> None:
     A withdrawal takes the same lock, so it comes either before (ConsentMissing) or after what follows.
     """
     Patient.objects.select_for_update().filter(pk=patient).first()
+    consent_require(patient)
+
+
+def consent_require(patient: int) -> None:
+    """ConsentMissing unless the patient allows the analysis at this moment."""
     if not patients_allowing(Tier.ANALYSIS).filter(pk=patient).exists():
         raise ConsentMissing(
             "This patient has not agreed to the analysis of photos here, or has withdrawn. "
@@ -66,6 +81,7 @@ def photo_add(*, user: User, case: Case, data: bytes, age_months: int | None = N
         raise ConsentMissing("The patient has withdrawn; this case is closed.")
     if age_months is not None and not 0 <= age_months <= MAX_AGE_MONTHS:
         raise InvalidInput("The age at the photo must lie between 0 months and 120 years.")
+    consent_require(case.patient_id)  # before the picture is opened; again under the lock before it is kept
     pixels = pictures.read_picture(data, max_bytes=settings.UPLOAD_MAX_BYTES).pixels
     fingerprint = photo_fingerprint(case.patient_id, pixels)
     photo = _row_first(user, case, pixels, age_months, fingerprint)
@@ -169,7 +185,10 @@ def _checked_choice(photo: Photo, face_choice: int) -> int:
 
 
 def photo_remove(*, user: User, photo: Photo) -> None:
-    """Erase one photo with everything derived from it; the case is ranked anew from those that remain."""
+    """Erase one photo with everything derived from it: lists made with it and the words on their rows, too.
+
+    The case is ranked anew from the photos that remain; without a list it is open again.
+    """
     require(user, "photo.remove", photo)
     case, patient = photo.case, photo.patient
     with transaction.atomic():
@@ -179,11 +198,24 @@ def photo_remove(*, user: User, photo: Photo) -> None:
         ledger_note(patient=patient, kind="photo.removed", photo=photo.pk)
         if in_gallery:
             outbox.publish("gallery.changed", f"patient:{patient.pk}", reason="photo.removed")
-        removed = photo.pk
+        _lists_erase(user, case, photo.pk)
+        ranking_request_rest(case=case.pk, without=photo.pk)
         photos_erase(photos=[photo], reason="photo removed")
-        rest = Embedding.objects.filter(photo__case=case, photo__state="ready")
-        if rest.exists():
-            jobs.enqueue(kind="rank_case", subject=case.pk, key=f"rank_case:{case.pk}:without:{removed}")
+
+
+def _lists_erase(user: User, case: Case, photo: int) -> None:
+    """Erase the case's lists that the photo took part in. The audit chain keeps how many there were."""
+    made = RankingRecord.objects.filter(case=case).values_list("pk", "photos")
+    lists = [pk for pk, photos in made if photo in photos]
+    if not lists:
+        return
+    words = Verdict.objects.filter(ranking__in=lists).erase()
+    RankingRecord.objects.filter(pk__in=lists).erase()
+    audit(actor=user, action="case.lists_erased", subject=f"case:{case.pk}", lists=len(lists),
+          verdicts=words)  # fmt: skip
+    case.refresh_from_db()
+    if case.state == "ranked" and not RankingRecord.objects.filter(case=case).exists():
+        move(case, "list_erased", actor=user)
 
 
 def abandoned_discard() -> int:

@@ -11,7 +11,7 @@ from django.utils import timezone
 from PIL import Image
 
 from diagnosis import engine, jobs, tasks, vault
-from diagnosis.errors import ClinicError, InvalidInput, NotReady
+from diagnosis.errors import ClinicError, ConsentMissing, InvalidInput, NotReady
 from diagnosis.models import Embedding, Erasure, Job, LedgerEntry, OutboxEvent, Photo, RankingRecord
 from diagnosis.services.consent import consent_withdraw
 from diagnosis.services.photo import abandoned_discard, photo_add, photo_correct, photo_picture, photo_remove
@@ -199,6 +199,34 @@ def test_an_upload_cut_off_by_a_crash_is_swept_away_and_can_be_repeated(
         assert abandoned_discard() == 1
     assert list(Photo.objects.all()) == [again] and not vault.has_key(left.key)
     assert not (site_home / "files" / left.original).exists()
+
+
+def test_no_picture_is_opened_without_consent(desk, sign, monkeypatch, photo_bytes) -> None:
+    from diagnosis import pictures
+
+    user, patient, case = desk
+    sign(patient, set())
+    monkeypatch.setattr(pictures, "read_picture", lambda *a, **k: pytest.fail("the picture was opened"))
+    with pytest.raises(ConsentMissing):
+        photo_add(user=user, case=case, data=photo_bytes())
+
+
+def test_a_photo_that_fails_leaves_the_case_with_the_list_of_the_others(
+    desk, run_jobs, photo_bytes, monkeypatch, settings
+) -> None:
+    user, _, case = desk
+    good = photo_add(user=user, case=case, data=photo_bytes(1))
+    run_jobs()
+    settings.JOB_MAX_ATTEMPTS = 1
+    photo_add(user=user, case=case, data=photo_bytes(2))
+    with monkeypatch.context() as broken:
+        broken.setattr(engine, "find", lambda *a, **k: 1 / 0)
+        tasks.analyse_photo(Job.objects.filter(kind="analyse_photo").latest("pk").pk)
+    case.refresh_from_db()
+    assert case.state == "open"
+    run_jobs()
+    case.refresh_from_db()
+    assert case.state == "ranked" and RankingRecord.objects.latest("pk").photos == [good.pk]
 
 
 # --- the gallery hears of it --------------------------------------------------------------------------

@@ -20,11 +20,14 @@ from diagnosis.models import (
     Patient,
     Photo,
     RankingRecord,
+    Syndrome,
+    Verdict,
 )
 from diagnosis.services import ranking
 from diagnosis.services.audit import chain_fault
 from diagnosis.services.consent import consent_withdraw
 from diagnosis.services.photo import photo_add, photo_correct, photo_picture, photo_remove
+from diagnosis.services.verdict import case_leave_unsolved, verdict_record
 
 
 @pytest.fixture
@@ -230,5 +233,37 @@ def test_a_removed_photo_leaves_nothing(
         not Photo.objects.filter(key=key).exists() and not Embedding.objects.filter(photo__key=key).exists()
     )
     run_jobs()
-    assert RankingRecord.objects.order_by("-id").first().photos == [keep.pk]
+    assert [record.photos for record in RankingRecord.objects.all()] == [[keep.pk]]
+    case.refresh_from_db()
+    assert case.state == "ranked"
     assert LedgerEntry.objects.filter(patient=patient, kind="photo.removed").count() == 1
+
+
+def test_lists_made_from_a_removed_photo_go_and_others_stay(scene, photo_bytes, run_jobs) -> None:
+    """One list from the first photo, then one from both: removing the second erases the second list."""
+    user, _, case = scene
+    first = photo_add(user=user, case=case, data=photo_bytes(1))
+    run_jobs()
+    second = photo_add(user=user, case=case, data=photo_bytes(2))
+    run_jobs()
+    kept, gone = RankingRecord.objects.order_by("pk")
+    syndrome = Syndrome.objects.get(identifier=gone.result["syndromes"][0]["id"])
+    verdict_record(user=user, case=case, syndrome=syndrome, answer="agree")
+    photo_remove(user=user, photo=Photo.objects.get(pk=second.pk))
+    assert list(RankingRecord.objects.all()) == [kept] and not Verdict.objects.exists()
+    event = AuditEvent.objects.get(action="case.lists_erased")
+    assert event.detail == {"lists": 1, "verdicts": 1} and chain_fault() is None
+    photo_remove(user=user, photo=Photo.objects.get(pk=first.pk))
+    case.refresh_from_db()
+    assert case.state == "open" and not RankingRecord.objects.exists()
+    assert run_jobs() <= 1 and not RankingRecord.objects.exists(), "nothing is left that could be ranked"
+
+
+def test_a_closed_case_stays_closed_when_its_last_photo_goes(scene, photo_bytes, run_jobs) -> None:
+    user, _, case = scene
+    photo = photo_add(user=user, case=case, data=photo_bytes(1))
+    run_jobs()
+    case_leave_unsolved(user=user, case=case)
+    photo_remove(user=user, photo=Photo.objects.get(pk=photo.pk))
+    case.refresh_from_db()
+    assert case.state == "unsolved" and not RankingRecord.objects.exists()
