@@ -1,6 +1,6 @@
 """Leases on Job rows. The row is the truth; the broker only wakes workers and may lose every message.
 
-A job is claimed for JOB_LEASE_SECONDS. Its final write is a compare-and-swap on the lease in the same
+A job is claimed for JOB_LEASE_SECONDS, prolonged while its worker lives (`kept`). Its final write is a compare-and-swap on the lease in the same
 transaction as its effect (`finish`), so a job killed anywhere is run again and never has its effect
 twice. `sweep` wakes workers again for jobs whose lease has expired or whose message was lost; it sends a
 few messages only, and each worker that ends a job wakes another (`wake_next`), so that a thousand lost
@@ -15,13 +15,14 @@ import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from celery import current_app
 from django.conf import settings
-from django.db import transaction
+from django.db import DatabaseError, connection, transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
@@ -39,6 +40,7 @@ TASKS: dict[str, tuple[str, str]] = {
 }
 SWEEP_PER_KIND = 8
 BATCH = 500
+LONGEST = dt.timedelta(minutes=15)
 UNFINISHED = ("queued", "running")
 ENDED = ("done", "failed", "cancelled")
 
@@ -130,6 +132,36 @@ def renew(lease: Lease, *, step: str = "", progress: int = 0) -> None:
     kept = _held(lease).update(lease_expires=_expiry(now), step=step, progress=progress, changed_at=now)
     if not kept:
         raise LeaseLost("Another worker took this job over.")
+
+
+@contextmanager
+def kept(lease: Lease) -> Iterator[None]:
+    """Prolong the lease from a thread while the block runs, so that slow work is not done twice.
+
+    For at most LONGEST: a worker that hangs loses its job in the end. A killed process prolongs nothing.
+    """
+    ended = threading.Event()
+    thread = threading.Thread(target=_prolong, args=(lease, ended), name=f"lease-{lease.job}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _prolong(lease: Lease, ended: threading.Event) -> None:
+    every = settings.JOB_LEASE_SECONDS / 3
+    until = time.monotonic() + LONGEST.total_seconds()
+    try:
+        while not ended.wait(every) and time.monotonic() < until:
+            try:
+                if not _held(lease).update(lease_expires=_expiry(timezone.now())):
+                    return  # it ended, or another worker has it: the work will notice at its next step
+            except DatabaseError:  # busy or away: there are two more tries before the lease runs out
+                log.warning("the lease of job %s could not be prolonged", lease.job)
+    finally:
+        connection.close()
 
 
 @contextmanager

@@ -65,7 +65,8 @@ def _attempt(lease: Lease, work: Work, failed: Work | None) -> None:
         end(ENDED, False)
         return
     try:
-        work(lease=lease)
+        with jobs.kept(lease):
+            work(lease=lease)
     except LeaseLost:
         raise
     except ClinicError as error:

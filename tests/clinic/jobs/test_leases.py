@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 from django.utils import timezone
@@ -80,6 +83,45 @@ def test_renewing_notes_the_step_and_prolongs(job, settings) -> None:
     job.refresh_from_db()
     assert (job.step, job.progress) == ("finding the face", 15)
     assert job.lease_expires > timezone.now() + dt.timedelta(seconds=25)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_slow_work_keeps_its_lease_and_hung_work_loses_it(woken, settings, monkeypatch) -> None:
+    """Nothing renews between two steps of the work itself: only the thread beside it does."""
+    settings.JOB_LEASE_SECONDS = 0.6
+    job = jobs.enqueue(kind="reembed_photo", subject=7, key="k")
+    taken: list[object] = []
+
+    def slow(lease) -> None:
+        time.sleep(1.5)
+        taken.append(jobs.claim(job.pk))
+        _finish(lease)
+
+    tasks.perform(job.pk, slow)
+    job.refresh_from_db()
+    assert (taken, job.state, job.attempts) == ([None], "done", 1)
+    assert not [thread for thread in threading.enumerate() if thread.name == f"lease-{job.pk}"]
+
+    monkeypatch.setattr(jobs, "LONGEST", dt.timedelta(seconds=0.3))
+    hung = jobs.enqueue(kind="reembed_photo", subject=8, key="h")
+    with jobs.kept(jobs.claim(hung.pk)):
+        time.sleep(1.5)
+        assert jobs.claim(hung.pk) is not None
+
+
+def test_a_lease_that_another_worker_has_is_not_prolonged(job, monkeypatch) -> None:
+    lease = jobs.claim(job.pk)
+    Job.objects.filter(pk=job.pk).update(lease_owner="somebody else")
+    expire(job)
+    monkeypatch.setattr(jobs, "connection", SimpleNamespace(close=lambda: None))  # the test's own
+
+    class Once:
+        def wait(self, seconds: float) -> bool:
+            return False
+
+    jobs._prolong(lease, Once())
+    job.refresh_from_db()
+    assert job.lease_expires < timezone.now()
 
 
 @pytest.mark.parametrize("retry, state", [(True, "queued"), (False, "failed")])
