@@ -35,7 +35,7 @@ from diagnosis.synthetic.splits import frequent_split, rare_split
 
 Embed = Callable[[PixelArray], Floats]  # (n, 112, 112, 3) uint8 → (n, m, d) unit rows
 Indices = npt.NDArray[np.int64]
-DRAWS = 300
+DRAWS = 200
 EVERYBODY = "(F+R)/(F+R)"
 SHOWN_WITH_INTERVALS = ("F/F", EVERYBODY)
 
