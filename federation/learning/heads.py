@@ -32,7 +32,10 @@ class TrainableHead(nn.Module):
     def __init__(self, neck: nn.Module, classes: int) -> None:
         super().__init__()
         self.neck = copy.deepcopy(neck).eval()
-        self.classifier = nn.Linear(EMBEDDING_SIZE, classes)
+        # Zeros, not nn.Linear's own start: that would draw from the process's random numbers.
+        self.classifier = nn.utils.skip_init(nn.Linear, EMBEDDING_SIZE, classes)
+        for parameter in self.classifier.parameters():
+            nn.init.zeros_(parameter)
 
     def train(self, mode: bool = True) -> TrainableHead:
         """Always stays in evaluation mode, or one forward pass would drift the frozen statistics."""
