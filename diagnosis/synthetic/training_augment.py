@@ -41,9 +41,7 @@ class Augmentation:
     log_scale: float = 0.02
 
 
-def augment_faces(
-    pixels: Tensor, options: Augmentation, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def augment_faces(pixels: Tensor, options: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """pixels (b, 112, 112, 3) uint8 → faces (b, 3, 112, 112) float32 in [-1, 1], flipped (b,) bool."""
     faces = scale_pixels(pixels)
     flipped = torch.rand(len(faces), generator=generator) < options.flip_probability

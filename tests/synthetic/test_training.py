@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 pytest.importorskip("anny", reason="rendering needs the extra 'synthetic'")
 
-from diagnosis.phenotype.embed.default import extractor_at
+from diagnosis.phenotype.embed.default import extractor_at, shipped_extractor
 from diagnosis.phenotype.embed.weights import load_weights
 from diagnosis.synthetic import people
 from diagnosis.synthetic.calibrate import REFERENCE
@@ -66,6 +67,11 @@ def test_nobody_who_is_trained_on_is_evaluated() -> None:
     for population in populations:
         assert population.seed >= people.FIRST_TRAINING_SEED
         assert syndromes_of(population) <= set(people.TRAINING_SYNDROMES)
+
+
+def test_shipped_weights_are_those_of_the_committed_configuration() -> None:
+    written = json.loads(json.dumps(dataclasses.asdict(TrainConfig())))
+    assert shipped_extractor().card["config"] == written
 
 
 def syndromes_of(population: Population) -> set[int]:
