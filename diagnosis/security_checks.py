@@ -123,6 +123,20 @@ def proxy_is_named(**_: Any) -> list[CheckMessage]:
 
 
 @register(Tags.security, deploy=True)
+def proxy_is_trusted(**_: Any) -> list[CheckMessage]:
+    """Behind a proxy that is not named, ten wrong codes of anybody lock the ledger for everybody."""
+    if settings.TRUSTED_PROXIES or not settings.SECURE_PROXY_SSL_HEADER:
+        return []
+    return [
+        Warning(
+            "Behind a proxy all patients share one address, and one limit of tries.",
+            hint="Set TRUSTED_PROXY to the proxy's address; it must add the client to X-Forwarded-For.",
+            id="gestaltweb.W110",
+        )
+    ]
+
+
+@register(Tags.security, deploy=True)
 def policy_has_no_holes(**_: Any) -> list[CheckMessage]:
     """A Content-Security-Policy with unsafe-… or a wildcard stops no injected script."""
     directives = settings.CONTENT_SECURITY_POLICY["DIRECTIVES"]

@@ -20,6 +20,7 @@ from diagnosis.forms.intake import BirthFields, QuestionForm, SignForm, WhoForm
 from diagnosis.intake_lock import is_locked
 from diagnosis.models import Consent, ConsentForm, IntakeLink
 from diagnosis.patient_selectors import choices_now
+from diagnosis.places import place_of
 from diagnosis.selectors import consent_now
 from diagnosis.services import consent as consents
 from diagnosis.services import ledger
@@ -28,12 +29,6 @@ from diagnosis.services.intake_links import LinkRefused, birth_check, link_find
 from diagnosis.services.ledger import TooManyTries
 from diagnosis.services.people import signers_possible
 from diagnosis.views.intake_visit import KEY, Visit, in_visit, visit_of, visit_start
-
-
-def place_of(request: HttpRequest) -> str:
-    """The caller's address, for limits; of IPv6 the /64 that one household has."""
-    address = request.META.get("REMOTE_ADDR", "")
-    return ":".join(address.split(":")[:4]) if address.count(":") > 3 else address
 
 
 @require_http_methods(["GET", "POST"])

@@ -16,10 +16,11 @@ from diagnosis.consent_forms import TIERS
 from diagnosis.forms.intake import LedgerForm
 from diagnosis.models import Patient
 from diagnosis.patient_selectors import choices_now
+from diagnosis.places import place_of
 from diagnosis.selectors import consent_now
 from diagnosis.services import consent as consents
 from diagnosis.services.ledger import TooManyTries, ledger_open, ledger_read
-from diagnosis.views.intake import pdf_answer, place_of
+from diagnosis.views.intake import pdf_answer
 from diagnosis.views.intake_visit import Visit, visit_start
 from diagnosis.views.ledger_visit import ledger_begin, ledger_end, ledger_now
 

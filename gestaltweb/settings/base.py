@@ -24,6 +24,8 @@ EMBEDDED_WORKER = not env.text("CELERY_BROKER_URL")
 DEBUG = False
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]")
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
+# Whose X-Forwarded-For is believed: without it, all patients behind a proxy share one limit of tries.
+TRUSTED_PROXIES = env.networks("TRUSTED_PROXY")
 ROOT_URLCONF = "gestaltweb.urls"
 ASGI_APPLICATION = "gestaltweb.asgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -223,6 +225,13 @@ JOB_MAX_ATTEMPTS = 5
 
 CHANNEL_LAYERS: dict[str, dict[str, object]] = {
     "default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+}
+# Locks after wrong tries live here: the default of 300 entries would let a flood of names push them out.
+CACHES: dict[str, dict[str, object]] = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "OPTIONS": {"MAX_ENTRIES": 100_000},
+    }
 }
 if env.text("REDIS_URL"):
     CHANNEL_LAYERS = {

@@ -80,6 +80,8 @@ def test_hosts_origins_and_proxy(faults: Any, settings: Any) -> None:
     settings.SECURE_SSL_REDIRECT = True
     assert faults() == {"gestaltweb.E106", "gestaltweb.E107", "gestaltweb.W108"}
     settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    assert faults() == {"gestaltweb.E106", "gestaltweb.E107", "gestaltweb.W110"}
+    settings.TRUSTED_PROXIES = ["10.0.0.5"]
     assert faults() == {"gestaltweb.E106", "gestaltweb.E107"}
 
 

@@ -10,7 +10,7 @@ from django.core.management import get_commands
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text("utf-8")
 READ = re.compile(
-    r'env\.(?:text|flag|integer|words|secret)\(\s*"([A-Z0-9_]+)"|environ(?:\.get)?[\[(]\s*"([A-Z0-9_]+)"'
+    r'env\.(?:text|flag|integer|words|networks|secret)\(\s*"([A-Z0-9_]+)"|environ(?:\.get)?[\[(]\s*"([A-Z0-9_]+)"'
 )
 GIVEN_BY_OTHERS = {"XDG_CACHE_HOME"}  # a desktop's own variable, read where GESTALTWEB_CACHE is not set
 

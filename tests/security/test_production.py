@@ -27,6 +27,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "DJANGO_SETTINGS_MODULE": "gestaltweb.settings.prod", "SECRET_KEY_FILE": str(secret),
         "GESTALTWEB_HOME": str(folder / "home"), "GESTALTWEB_SLUG": "clinic",
         "ALLOWED_HOSTS": "gestalt.hospital.example", "BEHIND_TLS_PROXY": "1",
+        "TRUSTED_PROXY": "10.0.0.5",
         "CSRF_TRUSTED_ORIGINS": "https://gestalt.hospital.example",
     }  # fmt: skip
 
