@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import Case as Choice
-from django.db.models import OuterRef, Prefetch, Q, QuerySet, Subquery, When
+from django.db.models import F, OuterRef, Prefetch, Q, QuerySet, Subquery, When
 
 from diagnosis.models import (
     Case,
@@ -43,11 +43,9 @@ def top_rows(cases: list[Case], user: User) -> dict[int, dict[str, Any]]:
     hidden = differentials_due(cases, user)
     keys = [getattr(case, "ranking_newest", None) for case in cases if case.pk not in hidden]
     records = RankingRecord.objects.filter(pk__in=[key for key in keys if key])
-    found = {}
-    for record in records:
-        first = next(iter(record.result.get("syndromes", [])), None)
-        found[record.case_id] = {"match": record.match, "row": first}
-    return found
+    # Only the first row leaves the database: a list has hundreds.
+    first = records.annotate(first=F("result__syndromes__0")).values_list("case_id", "match", "first")
+    return {case: {"match": match, "row": row} for case, match, row in first}
 
 
 def patients_to_choose(user: User, search: str = "", first: int | None = None) -> QuerySet[Patient]:
@@ -81,6 +79,14 @@ def ranking_shown(case: Case, user: User) -> RankingRecord | None:
     return None if differential_due(case, user) else ranking_latest(case)
 
 
+def ranking_shown_facts(case: Case, user: User) -> RankingRecord | None:
+    """`ranking_shown` without its rows, for who only asks whether there is a newer one."""
+    if differential_due(case, user):
+        return None
+    records = RankingRecord.objects.filter(case=case, source="local")
+    return records.defer("result").order_by("-id").first()
+
+
 def photos_of(case: Case) -> list[Photo]:
     """The case's photos that may be shown at this moment, oldest first; none after withdrawal."""
     return list(for_analysis().filter(case=case).select_related("landmarks_by").order_by("id"))
@@ -93,9 +99,10 @@ def photo_jobs(photos: list[Photo]) -> dict[int, Job]:
 
 
 def ranking_job(case: Case) -> Job | None:
-    """The newest ranking job of a case that is not done, or None."""
-    jobs = Job.objects.filter(kind="rank_case", subject=case.pk, state__in=["queued", "running", "failed"])
-    return jobs.order_by("-id").first()
+    """The case's ranking job that was asked for or worked on last, unless it ended well: a failure is told
+    only while nothing came after it."""
+    newest = Job.objects.filter(kind="rank_case", subject=case.pk).order_by("-changed_at", "-id").first()
+    return newest if newest is not None and newest.state in ("queued", "running", "failed") else None
 
 
 def diagnosis_standing(patient: Patient) -> Diagnosis | None:

@@ -1,10 +1,10 @@
 """Leases on Job rows. The row is the truth; the broker only wakes workers and may lose every message.
 
-A job is claimed for JOB_LEASE_SECONDS, prolonged while its worker lives (`kept`). Its final write is a compare-and-swap on the lease in the same
-transaction as its effect (`finish`), so a job killed anywhere is run again and never has its effect
-twice. `sweep` wakes workers again for jobs whose lease has expired or whose message was lost; it sends a
-few messages only, and each worker that ends a job wakes another (`wake_next`), so that a thousand lost
-messages are made good without a thousand new ones at every sweep.
+A job is claimed for JOB_LEASE_SECONDS, prolonged while its worker lives (`kept`). Its final write is a
+compare-and-swap on the lease in the same transaction as its effect (`finish`), so a job killed anywhere is
+run again and never has its effect twice. `sweep` wakes workers again for jobs whose lease has expired or
+whose message was lost; it sends a few messages only, and each worker that ends a job wakes another
+(`wake_next`), so that a thousand lost messages are made good without a thousand new ones at every sweep.
 """
 
 from __future__ import annotations

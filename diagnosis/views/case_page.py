@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from django.http import HttpRequest, QueryDict
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from diagnosis import case_selectors as cases
@@ -21,6 +23,7 @@ LISTS = {"syndromes": _("Syndromes"), "genes": _("Genes"), "patients": _("Patien
 ROWS_FIRST = 30
 FACES_FIRST, FACES_MOST = 2, 24
 FARTHEST = 2.0
+SLOW_AFTER = dt.timedelta(seconds=30)  # without any step: the worker is away or has much else to do
 BANDS = {"high": _("High"), "medium": _("Medium"), "low": _("Low")}
 
 
@@ -95,6 +98,13 @@ def case_context(request: HttpRequest, case: Case) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def asked_context(request: HttpRequest, case: Case) -> dict[str, Any]:
+    """The progress alone, as every open page asks for it every few seconds: no list, no faces."""
+    photos = cases.photos_of(case)
+    record = cases.ranking_shown_facts(case, cast(User, request.user))
+    return {"case": case, "record": record, **progress_context(case, photos, record)}
+
+
 def photo_chosen(photos: list[Photo], query: QueryDict) -> Photo | None:
     """The photo the address names, else the newest that needs a hand, else the newest."""
     named = [photo for photo in photos if str(photo.pk) == query.get("photo")]
@@ -122,10 +132,13 @@ def progress_context(case: Case, photos: list[Photo], record: RankingRecord | No
     if ranking is not None and not waiting and ranking.state != "failed":
         lines.append(_line(_("The list"), "rank", ranking.progress))
     failed = ranking.error if ranking is not None and ranking.state == "failed" else ""
+    moved = [photo.uploaded_at for photo in waiting] + [job.changed_at for job in jobs.values()]
+    moved += [ranking.changed_at] if ranking is not None else []
     seen = ",".join(f"{photo.pk}:{photo.state}" for photo in photos)
     return {
         "progress": lines, "working": bool(lines), "ranking_failure": failed, "seen_photos": seen,
         "seen_ranking": record.pk if record else 0,
+        "slow": bool(lines) and max(moved) < timezone.now() - SLOW_AFTER,
     }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from diagnosis.forms.cases import CaseFilterForm, CaseForm, NoteForm, number_of,
 from diagnosis.models import Case, RankingRecord, Role, User
 from diagnosis.permissions import can, require, visible_to
 from diagnosis.services import case as case_service
-from diagnosis.views.case_page import ROWS_FIRST, case_context, ranking_rows
+from diagnosis.views.case_page import ROWS_FIRST, asked_context, case_context, ranking_rows
 from diagnosis.views.case_table import EXPORT_COLUMNS, export_rows
 
 PAGE_SIZE = 25
@@ -119,15 +119,18 @@ def case_progress(request: HttpRequest, pk: int) -> HttpResponse:
     """
     case = case_of(request, pk)
     require(user_of(request), "case.view", case)
-    context = case_context(request, case)
+    context = asked_context(request, case)
     seen = request.GET.get("ranking", "0")
     newest = str(context["seen_ranking"])
-    context |= {
+    changed = {
         "partial": True,
         "photos_changed": request.GET.get("photos", "") != context["seen_photos"],
         "list_arrived": seen == "0" and newest != "0",
         "list_newer": seen not in ("0", newest),
     }
+    if changed["photos_changed"] or changed["list_arrived"]:
+        context = case_context(request, case)
+    context |= changed
     if context["list_newer"]:
         context["seen_ranking"] = seen
     return render(request, "diagnosis/cases/progress.html", context)

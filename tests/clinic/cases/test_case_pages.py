@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import io
 import re
 from html.parser import HTMLParser
@@ -10,8 +11,11 @@ from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 from PIL import Image
 
 from diagnosis.models import AuditEvent, Case, Diagnosis, Job, Photo, Team, Verdict
@@ -473,6 +477,63 @@ def test_progress_names_the_step_and_the_next(
     assert f"/cases/{case.pk}/progress/?photos={photo.pk}:analysing&amp;ranking=0" in html
     assert "every 5s, case-changed from:body" in html
     assert f'data-socket="/ws/cases/{case.pk}/"' in html
+
+
+def test_a_failed_ranking_is_told_until_a_later_one_ends_well(browser: Client, ranked: Any) -> None:
+    failed = Job.objects.create(
+        kind="rank_case", subject=ranked.pk, key="old", state="failed", error="The disk is full."
+    )
+    assert "The disk is full." in page(browser, "case_page", ranked.pk)
+    later = Job.objects.create(kind="rank_case", subject=ranked.pk, key="later", state="running")
+    assert "The disk is full." not in page(browser, "case_page", ranked.pk)
+    Job.objects.filter(pk=later.pk).update(state="done")
+    assert "The disk is full." not in page(browser, "case_page", ranked.pk)
+    Job.objects.filter(pk=failed.pk).update(changed_at=timezone.now() + dt.timedelta(seconds=1))
+    assert "The disk is full." in page(browser, "case_page", ranked.pk), "it was asked for again and failed"
+
+
+def test_a_newer_list_is_announced_even_if_a_later_ranking_failed(
+    browser: Client, ranked: Any, make_ranking: Any, gallery: Any
+) -> None:
+    seen = ranked.rankings.get().pk
+    make_ranking(ranked, photos_of=gallery)
+    Job.objects.create(
+        kind="rank_case", subject=ranked.pk, key="k", state="failed", error="The disk is full."
+    )
+    html = page(browser, "case_progress", ranked.pk, photos="", ranking=str(seen))
+    assert "A newer list is ready." in html
+
+
+@pytest.mark.parametrize("seconds, said", [(5, False), (45, True)])
+def test_a_worker_that_is_away_is_told_after_half_a_minute(
+    browser: Client, make_case: Any, make_patient: Any, make_photo: Any, seconds: int, said: bool
+) -> None:
+    case = make_case(make_patient())
+    photos = [make_photo(case, state=state) for state in ("analysing", "received")]
+    for photo in photos:
+        Job.objects.create(kind="analyse_photo", subject=photo.pk, key=f"k{photo.pk}")
+    since = timezone.now() - dt.timedelta(seconds=seconds)
+    Photo.objects.update(uploaded_at=timezone.now() - dt.timedelta(hours=1))
+    Job.objects.filter(subject=photos[0].pk).update(changed_at=since)
+    Job.objects.filter(subject=photos[1].pk).update(changed_at=timezone.now() - dt.timedelta(hours=1))
+    text = words(page(browser, "case_progress", case.pk))
+    assert ("This takes longer than usual. Nothing is lost" in text) == said
+
+
+def test_asking_how_far_it_is_reads_no_list_and_no_faces(
+    browser: Client, ranked: Any, make_photo: Any
+) -> None:
+    """It is asked every five seconds by every open page."""
+    make_photo(ranked, state="analysing")
+    seen = ranked.rankings.get().pk
+    with CaptureQueriesContext(connection) as asked:
+        html = page(browser, "case_progress", ranked.pk, photos=",".join(
+            f"{photo.pk}:{photo.state}" for photo in ranked.photos.order_by("pk")
+        ), ranking=str(seen))  # fmt: skip
+    assert "data-working" in html and "hx-swap-oob" not in html
+    statements = " ".join(query["sql"] for query in asked.captured_queries)
+    assert '"result"' not in statements and "diagnosis_syndrome" not in statements
+    assert len(asked) <= 12, [query["sql"][:120] for query in asked.captured_queries]
 
 
 def test_every_step_of_the_analysis_has_a_name_on_the_page() -> None:
