@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import fcntl
 import json
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+
+from diagnosis import vault
 
 
 @dataclass(frozen=True)
@@ -120,3 +123,30 @@ def issued_last() -> dict[uuid.UUID, Issued]:
         key = uuid.UUID(line["key"])
         last[key] = Issued(key, line["code"], line["birth"], bytes.fromhex(line["sealed"]))
     return last
+
+
+# --- numbers that are never given twice --------------------------------------------------------------
+
+
+def patient_number_next(*, above: int) -> int:
+    """The next running number of a patient, greater than `above` and than any that was ever handed out.
+
+    The last one stands in a file beside the keys: neither the removal of a patient nor a restore of the
+    database gives one person's pseudonym to the next. A number whose transaction fails is skipped.
+    """
+    return _patient_number(lambda last: max(last, above) + 1)
+
+
+def patient_number_taken(number: int) -> None:
+    """Somebody chose this number: the next one is greater."""
+    _patient_number(lambda last: max(last, number))
+
+
+def _patient_number(advance: Callable[[int], int]) -> int:
+    path = Path(settings.GESTALTWEB_KEYS) / "patient-number"
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        number = advance(int(path.read_text("utf-8")) if path.exists() else 0)
+        vault.write_private(path, str(number).encode())
+    return number

@@ -16,6 +16,7 @@ from diagnosis.errors import Duplicate, InvalidInput
 from diagnosis.models import Patient, Sex, Signer, Team, User
 from diagnosis.permissions import require
 from diagnosis.services.audit import audit
+from diagnosis.services.journal import patient_number_next, patient_number_taken
 
 PURPOSE = "identity"
 CODE_FORM = re.compile(r"^[A-Z0-9]{1,6}-\d{4,8}$")
@@ -31,11 +32,11 @@ def site_prefix() -> str:
 
 
 def code_next() -> str:
-    """The next free pseudonym, such as A-0147. Call it inside a transaction."""
+    """The next pseudonym, such as A-0147: never one that was given before. Call it inside a transaction."""
     prefix = site_prefix()
     codes = Patient.objects.filter(code__startswith=f"{prefix}-").values_list("code", flat=True)
     numbers = [int(code.rpartition("-")[2]) for code in codes if code.rpartition("-")[2].isdigit()]
-    return f"{prefix}-{max(numbers, default=0) + 1:04d}"
+    return f"{prefix}-{patient_number_next(above=max(numbers, default=0)):04d}"
 
 
 def patient_register(
@@ -66,6 +67,8 @@ def patient_register(
     vault.create_key(key)
     try:
         with transaction.atomic():
+            if code is not None and code.startswith(f"{site_prefix()}-"):
+                patient_number_taken(int(code.rpartition("-")[2]))
             patient = Patient.objects.create(
                 code=code or code_next(), team=team, sex=sex, ancestry=ancestry.strip()[:60], key=key,
                 sealed_identity=vault.seal(key, _packed(identity), purpose=PURPOSE), affected=affected,

@@ -21,6 +21,26 @@ def test_codes_run_on(register: Any, settings: Any) -> None:
     assert register().code == "A-0147"
 
 
+def test_a_removed_patients_code_is_never_given_again(register: Any, clerk: Any, settings: Any) -> None:
+    from diagnosis.services.erasure import patient_remove
+
+    settings.SITE_SLUG = "a"
+    register()
+    newest = register()
+    patient_remove(user=clerk, patient=newest)
+    assert newest.code == "A-0002" and register().code == "A-0003"
+    Patient.objects.all().delete()  # as an older database would be, brought back by a restore
+    assert register().code == "A-0004"
+
+
+def test_a_removed_chosen_code_is_never_given_again(register: Any, clerk: Any, settings: Any) -> None:
+    from diagnosis.services.erasure import patient_remove
+
+    settings.SITE_SLUG = "a"
+    patient_remove(user=clerk, patient=register(code="A-0500"))
+    assert register().code == "A-0501"
+
+
 def test_identity_is_sealed_and_read_by_the_team_only(
     register: Any, make_user: Any, clerk: Any, adult_born: dt.date
 ) -> None:
