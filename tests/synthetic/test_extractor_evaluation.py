@@ -8,6 +8,7 @@ import pytest
 from diagnosis.phenotype.ranking.match import fit_contrast
 from diagnosis.phenotype.types import RankedItem, Ranking
 from diagnosis.synthetic.calibrate import HeldOut, fit_score, specific_threshold
+from diagnosis.synthetic.cohort_faces import CohortFaces
 from diagnosis.synthetic.evaluation import (
     Photos,
     macro_top_k,
@@ -16,7 +17,16 @@ from diagnosis.synthetic.evaluation import (
     unit,
     whitened,
 )
-from diagnosis.synthetic.extractor_evaluation import best_method, judge_targets
+from diagnosis.synthetic.extractor_evaluation import (
+    EVERYBODY,
+    CohortPhotos,
+    accuracy_table,
+    best_method,
+    cohort_splits,
+    judge_targets,
+    settings_of,
+)
+from diagnosis.synthetic.manifest import Cohort, load_shipped
 
 
 def some_photos(count: int, seed: int) -> Photos:
@@ -109,3 +119,39 @@ def test_score_tells_apart_what_can_be_told_apart() -> None:
     assert clear.area.value > 0.95 and clear.area.low > 0.85
     assert 0.3 < nothing.area.value < 0.7
     assert clear.figures.specificity.value >= 0.9
+
+
+def demo_photos() -> tuple[Cohort, CohortPhotos]:
+    """The shipped cohort as if every photo had been found; pixels do not matter here."""
+    cohort = load_shipped()
+    ids = [photo.image_id for person in cohort.people for photo in person.photos]
+    faces = CohortFaces(np.zeros((len(ids), 112, 112, 3), np.uint8), np.array(ids), len(ids), {})
+    return cohort, CohortPhotos(cohort, faces)
+
+
+def test_no_patient_is_looked_for_in_their_own_photos() -> None:
+    cohort, photos = demo_photos()
+    splits = cohort_splits(cohort, photos)
+    assert set(settings_of(splits)) == {"F/F", "R/R", "F/(F+R)", "R/(F+R)", EVERYBODY}
+    for split in splits:
+        known = set(photos.patients[split.gallery])
+        for test in split.tests.values():
+            assert len(test) and not known & set(photos.patients[test])
+            assert set(photos.syndromes[test]) <= set(photos.syndromes[split.gallery])
+
+
+def test_table_equals_each_setting_compared_alone() -> None:
+    cohort, photos = demo_photos()
+    random = np.random.default_rng(5)
+    hint = np.eye(60)[photos.syndromes % 60][:, None, :]
+    embedded = photos.with_embeddings(hint + random.normal(size=(len(photos.syndromes), 2, 60)) * 0.4)
+    splits = cohort_splits(cohort, photos)[:5]
+    table = accuracy_table(embedded, splits)
+    for setting in ("R/R", EVERYBODY):
+        alone = [
+            macro_top_k(nearest_image(gallery, queries), gallery, queries)["top5"]
+            for split in splits
+            if setting in split.tests
+            for gallery, queries in [(embedded.part(split.gallery), embedded.part(split.tests[setting]))]
+        ]
+        assert table[setting]["nearest image"]["top5"] == pytest.approx(np.mean(alone))
