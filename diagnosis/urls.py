@@ -45,6 +45,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("patients/", patients.patients, name="patient_list"),
     path("patients/new/", patients.patient_new, name="patient_new"),
     path("patients/<int:pk>/", patients.patient_page, name="patient_page"),
+    path("patients/<int:pk>/correct/", patients.patient_correct, name="patient_correct"),
     path("patients/<int:pk>/link/", patients.patient_link, name="patient_link"),
     path("patients/<int:pk>/tablet/", patients.patient_tablet, name="patient_tablet"),
     path("patients/<int:pk>/code/", patients.patient_code, name="patient_code"),

@@ -17,14 +17,23 @@ class PatientSearchForm(forms.Form):
     search = forms.CharField(label=_("Code"), required=False, max_length=20)
 
 
-class PatientForm(forms.Form):
-    """A new patient. The code is made by the site; the name is stored sealed."""
+class IdentityForm(forms.Form):
+    """Who somebody is. It is stored sealed."""
 
     given_name = forms.CharField(label=_("Given name"), max_length=80)
     family_name = forms.CharField(label=_("Family name"), max_length=80)
     date_of_birth = forms.DateField(
         label=_("Date of birth"), widget=forms.DateInput({"type": "date"}, "%Y-%m-%d")
     )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["date_of_birth"].widget.attrs["max"] = timezone.localdate().isoformat()
+
+
+class PatientForm(IdentityForm):
+    """A new patient. The code is made by the site."""
+
     sex = forms.ChoiceField(label=_("Sex"), choices=Sex.choices, initial=Sex.UNKNOWN)
     ancestry = forms.CharField(
         label=_("Ancestry (optional)"), required=False, max_length=60,
@@ -39,7 +48,6 @@ class PatientForm(forms.Form):
     def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["team"].queryset = teams_of(user)  # type: ignore[attr-defined]
-        self.fields["date_of_birth"].widget.attrs["max"] = timezone.localdate().isoformat()
 
 
 class LanguageForm(forms.Form):

@@ -134,10 +134,21 @@ def code_issue(patient: Patient) -> str:
     """Give the patient a new code and save it; the old one stops working. Caller holds a transaction."""
     code = _new_code()
     _code_write(patient, code)
+    _code_journal(patient, code)
+    return code
+
+
+def code_rehash(patient: Patient) -> None:
+    """The birth date was corrected: the code in force opens with the new one. Caller holds a transaction."""
+    if code := code_of(patient):
+        _code_write(patient, code)
+        _code_journal(patient, code)
+
+
+def _code_journal(patient: Patient, code: str) -> None:
     sealed = vault.seal(patient.key, code.encode(), purpose=CODE_PURPOSE)
     issued = Issued(patient.key, patient.ledger_code_hash, patient.birth_hash, sealed)
     transaction.on_commit(lambda: issued_append(issued), robust=True)
-    return code
 
 
 def _code_write(patient: Patient, code: str) -> None:

@@ -58,7 +58,7 @@ def patient_register(
     that is taken.
     """
     require(user, "patient.register", Patient(team=team))
-    identity = _identity_checked(given_name, family_name, date_of_birth)
+    identity = identity_checked(given_name, family_name, date_of_birth)
     if sex not in Sex.values:
         raise InvalidInput("Choose one of the listed values for sex.")
     if code is not None and not CODE_FORM.match(code):
@@ -81,7 +81,8 @@ def patient_register(
     return patient
 
 
-def _identity_checked(given_name: str, family_name: str, date_of_birth: dt.date) -> dict[str, str]:
+def identity_checked(given_name: str, family_name: str, date_of_birth: dt.date) -> dict[str, str]:
+    """The three fields as they are sealed, or InvalidInput with what to change."""
     given, family = " ".join(given_name.split()), " ".join(family_name.split())
     if not given or not family or len(given) > 80 or len(family) > 80:
         raise InvalidInput("Enter a given name and a family name, at most 80 letters each.")

@@ -14,13 +14,14 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from diagnosis.consent_forms.qr import qr_svg_path
 from diagnosis.errors import ClinicError, Unreadable
-from diagnosis.forms.patients import LanguageForm, PatientForm, PatientSearchForm
+from diagnosis.forms.patients import IdentityForm, LanguageForm, PatientForm, PatientSearchForm
 from diagnosis.models import Consent, Patient
 from diagnosis.patient_selectors import cases_of, choices_now, link_open, patient_list, patients_for
 from diagnosis.permissions import require
 from diagnosis.selectors import consent_history, consent_now
 from diagnosis.services import consent as consents
 from diagnosis.services import erasure, ledger, people
+from diagnosis.services.corrections import patient_correct as patient_correction
 from diagnosis.services.intake_links import LINK_DAYS
 from diagnosis.views.intake import ledger_address, pdf_answer
 from diagnosis.views.intake_visit import Visit, visit_start
@@ -93,6 +94,26 @@ def _identity(request: HttpRequest, patient: Patient) -> dict[str, str] | None:
         return people.patient_identity(user=request.user, patient=patient)  # type: ignore[arg-type]
     except Unreadable:
         return None
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def patient_correct(request: HttpRequest, pk: int) -> HttpResponse:
+    """Put a mistyped name or birth date right."""
+    patient = _patient(request, pk, "patient.register")
+    identity = _identity(request, patient)
+    if identity is None:
+        messages.error(request, _("The identity was erased and cannot be corrected."))
+        return redirect("clinic:patient_page", pk=pk)
+    form = IdentityForm(request.POST or None, initial=identity)
+    if request.method == "POST" and form.is_valid():
+        try:
+            patient_correction(user=request.user, patient=patient, **form.cleaned_data)  # type: ignore[arg-type]
+            return redirect("clinic:patient_page", pk=pk)
+        except ClinicError as error:
+            form.add_error(None, str(error))
+    page = {"patient": patient, "form": form}
+    return render(request, "diagnosis/patients/correct.html", page, status=400 if form.errors else 200)
 
 
 @login_required

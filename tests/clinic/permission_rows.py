@@ -136,6 +136,7 @@ ROWS = [
     Row("clinic:patient_page", get=OWN_STAFF, args=_pk("patient")),
     Row("clinic:patient_link", post=OWN_STAFF, args=_pk("patient"), data=lambda w: {"language": "en"}),
     Row("clinic:patient_tablet", post=OWN_STAFF, args=_pk("patient"), data=lambda w: {"language": "en"}),
+    Row("clinic:patient_correct", get=OWN_STAFF, post=OWN_STAFF, args=_pk("patient")),
     Row("clinic:patient_code", post=OWN_STAFF, args=_pk("patient")),
     Row("clinic:patient_withdraw", get=OWN_STAFF, post=OWN_STAFF, args=_pk("patient")),
     Row("clinic:patient_remove", post=OWN_STAFF, args=_pk("patient")),
