@@ -93,6 +93,10 @@ class AnalyticOptions:
 
     between_exponent 0 whitens only; up to 1 weighs directions by what the open classes explain of them, for
     plans with so many open classes that a syndrome outside of them is served too.
+    The minima are where to start, not safe by themselves. Simulated, 512 Gaussian dimensions, same photo, an
+    attacker who whitens with the covariance of R faces of the same population: full moments of 5,000
+    patients tell members at AUC 0.77 (R = 2,000) and 0.99 (R = 10,000), of 10,000 at 0.65 and 0.93;
+    diagonal ones, covariance known exactly, 0.63 at 2,500 and 0.57 at 5,000.
     """
 
     shrinkage: float = 0.1
@@ -101,7 +105,7 @@ class AnalyticOptions:
     ridge: float = 0.1
     minimum_patients: int = 5000
     below_minimum: Literal["diagonal", "refuse"] = "refuse"
-    diagonal_minimum_patients: int = 1000
+    diagonal_minimum_patients: int = 2500
 
     def __post_init__(self) -> None:
         _require(0.0 < self.shrinkage <= 1.0, "Shrinkage lies above 0 and at most at 1.")

@@ -185,13 +185,13 @@ def test_patients_left_worked_by_hand() -> None:
 def test_second_moments_open_only_if_enough_remain() -> None:
     even = [4000, 4000, 4000]  # c = 1
     assert choose_moments(gated(even, 9000)) == "full"
-    for patients in (8999, 5000):
+    for patients in (8999, 6500):
         with pytest.raises(StatisticsRefused, match="5,000 are needed"):
             choose_moments(gated(even, patients))
     assert choose_moments(gated(even, 8999, below_minimum="diagonal")) == "diagonal"
-    assert choose_moments(gated(even, 5000, below_minimum="diagonal")) == "diagonal"
-    with pytest.raises(StatisticsRefused, match="1,000 are needed"):
-        choose_moments(gated(even, 4999, below_minimum="diagonal"))
+    assert choose_moments(gated(even, 6500, below_minimum="diagonal")) == "diagonal"
+    with pytest.raises(StatisticsRefused, match="2,500 are needed"):
+        choose_moments(gated(even, 6499, below_minimum="diagonal"))
     with pytest.raises(StatisticsRefused, match="5,000"):
         choose_moments(gated(even, 8999, below_minimum="diagonal", classifier="ridge"))
 
@@ -206,10 +206,10 @@ def test_the_question_is_asked_again_after_dropouts() -> None:
 
 def test_moments_of_few_are_a_membership_oracle_and_more_patients_or_a_diagonal_blunt_it() -> None:
     """Why there is a gate. The attacker knows the spread of the population and asks: is x in the sum?"""
-    few, many = membership_auc(60, "full"), membership_auc(6000, "full")
+    few, many = membership_auc(30, "full"), membership_auc(6000, "full")
     assert few > 0.97
     assert many < few - 0.2
-    assert membership_auc(60, "diagonal") < few - 0.1
+    assert membership_auc(30, "diagonal") < few - 0.1
     assert membership_auc(6000, "diagonal") < 0.6
 
 
