@@ -33,7 +33,9 @@ class TrainableHead(nn.Module):
         super().__init__()
         self.neck = copy.deepcopy(neck).eval()
         # Zeros, not nn.Linear's own start: that would draw from the process's random numbers.
-        self.classifier = nn.utils.skip_init(nn.Linear, EMBEDDING_SIZE, classes)
+        self.classifier: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
+            nn.Linear, EMBEDDING_SIZE, classes
+        )
         for parameter in self.classifier.parameters():
             nn.init.zeros_(parameter)
 
