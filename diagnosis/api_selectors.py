@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from django.db.models import Q, QuerySet
+from django.db.models import OuterRef, Q, QuerySet, Subquery
 
 from diagnosis.case_selectors import differential_due, gallery_now
 from diagnosis.errors import NotReady
 from diagnosis.models import (
     Case,
+    Consent,
     Diagnosis,
     Extractor,
     GalleryVersion,
     Gene,
     Job,
+    Patient,
     Photo,
     RankingRecord,
-    Syndrome,
+    Tier,
     User,
     Verdict,
 )
@@ -53,6 +55,14 @@ def lookalikes_now(record: RankingRecord) -> dict[int, Photo]:
     return gallery_now(sorted(keys))
 
 
+def with_tiers(patients: QuerySet[Patient]) -> QuerySet[Patient]:
+    """The same patients with `tier_<name>` (bool or None) from the consent row that holds at this moment."""
+    newest = Consent.objects.filter(patient=OuterRef("pk")).order_by("-id")
+    return patients.annotate(
+        **{f"tier_{tier.value}": Subquery(newest.values(tier.value)[:1]) for tier in Tier}
+    )
+
+
 def gallery_newest(extractor: Extractor | None) -> GalleryVersion | None:
     """The newest named content of the gallery under `extractor`."""
     return (
@@ -61,10 +71,11 @@ def gallery_newest(extractor: Extractor | None) -> GalleryVersion | None:
 
 
 def rankings_shown(case: Case, user: User) -> QuerySet[RankingRecord]:
-    """All lists of a case, newest first. NotReady while the user's own differential is to be recorded."""
+    """All lists of a case, newest first; their rows are read only where they are used. NotReady while the user's own differential is to be recorded."""
     if differential_due(case, user):
         raise NotReady("Record your own differential first; the list is shown after it.")
-    return RankingRecord.objects.filter(case=case).select_related("extractor", "gallery").order_by("-id")
+    records = RankingRecord.objects.filter(case=case).select_related("extractor", "gallery")
+    return records.defer("result", "extractor__facts").order_by("-id")
 
 
 def verdicts_shown(case: Case, user: User) -> QuerySet[Verdict]:
@@ -79,15 +90,6 @@ def jobs_of(case: Case) -> QuerySet[Job]:
     photos = list(Photo.objects.filter(case=case).values_list("pk", flat=True))
     ranking = Q(kind="rank_case", subject=case.pk)
     return Job.objects.filter(ranking | Q(kind="analyse_photo", subject__in=photos)).order_by("-id")
-
-
-def syndromes(search: str = "") -> QuerySet[Syndrome]:
-    """The catalogue; every word of `search` must stand in name, identifier or a gene."""
-    found = Syndrome.objects.prefetch_related("genes")
-    for word in search.split()[:8]:
-        by_gene = Q(genes__symbol__icontains=word)
-        found = found.filter(Q(name__icontains=word) | Q(identifier__icontains=word) | by_gene)
-    return found.order_by("identifier").distinct()
 
 
 def genes(search: str = "") -> QuerySet[Gene]:

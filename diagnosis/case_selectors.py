@@ -111,13 +111,13 @@ def diagnosis_standing(patient: Patient) -> Diagnosis | None:
     return standing.select_related("syndrome", "gene", "confirmed_by").first()
 
 
-def catalogue_search(text: str, limit: int = 50) -> list[Syndrome]:
-    """Disorders whose name, identifier or gene contains every word of `text`, first by identifier."""
+def syndromes(search: str = "") -> QuerySet[Syndrome]:
+    """The catalogue by identifier; every word of `search` must stand in name, identifier or a gene."""
     found = Syndrome.objects.prefetch_related("genes")
-    for word in text.split()[:8]:
+    for word in search.split()[:8]:
         by_gene = Q(genes__symbol__icontains=word)
         found = found.filter(Q(name__icontains=word) | Q(identifier__icontains=word) | by_gene)
-    return list(found.order_by("identifier").distinct()[:limit])
+    return found.order_by("identifier").distinct()
 
 
 # --- who stands beside the patient -------------------------------------------------------------------

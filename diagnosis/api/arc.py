@@ -19,9 +19,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.throttling import ScopedRateThrottle
 
-from diagnosis.api.base import NOTICE, ApiView, BoundedJSON, Context, door
-from diagnosis.api.rankings import LIST_NOTICE, NO_MATCH
+from diagnosis.api.base import ApiView, BoundedJSON, Context, door
 from diagnosis.services import arc as arc_service
+from diagnosis.words import LIST_NOTICE, NO_MATCH, RESEARCH_USE
 
 BASIS_HEADER = "X-Legal-Basis"
 ERRORS = (409, 413, 415, 422, 429)
@@ -128,7 +128,7 @@ class Predict(ArcView):
         return Response({
             "model_version": _model_version(found.extractor), "gallery_version": str(found.gallery.number),
             "match": found.ranked.match,
-            "notices": [NOTICE, LIST_NOTICE] + ([NO_MATCH] if found.ranked.match == "none" else []),
+            "notices": [RESEARCH_USE, LIST_NOTICE] + ([NO_MATCH] if found.ranked.match == "none" else []),
             "suggested_syndromes_list": found.syndromes, "suggested_genes_list": found.genes,
             "suggested_patients_list": found.patients,
         })  # fmt: skip

@@ -25,11 +25,8 @@ from diagnosis.api.authentication import TokenAuthentication
 from diagnosis.api.errors import TooMuch
 from diagnosis.api_selectors import gallery_newest
 from diagnosis.selectors import extractor_adopted
+from diagnosis.words import RESEARCH_USE
 
-NOTICE = (
-    "Research use. Decision support for qualified clinicians. Not a diagnosis and not a substitute for "
-    "genetic testing."
-)
 JSON_MAX_BYTES = 1 << 20
 PAGE_MAX = 200
 FARTHEST_OFFSET = 10_000_000
@@ -90,7 +87,7 @@ def context_now(user: Any) -> dict[str, Any]:
         "gallery": GalleryNamed(gallery).data if gallery else None,
         "user": user.get_username(),
         "at": timezone.now().isoformat(),
-        "notice": NOTICE,
+        "notice": RESEARCH_USE,
     }
 
 

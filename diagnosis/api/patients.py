@@ -13,7 +13,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from diagnosis import patient_selectors
+from diagnosis import api_selectors, patient_selectors
 from diagnosis.api.base import CONSENT_STATES, ApiView, PagedView, door, with_context
 from diagnosis.errors import InvalidInput
 from diagnosis.models import Patient, Sex, Team, Tier
@@ -44,8 +44,8 @@ class PatientRow(serializers.Serializer):
     created_at = serializers.DateTimeField()
 
     def get_tiers(self, patient: Patient) -> Tiers:
-        choices = patient_selectors.choices_now(patient) if patient.state == "given" else []
-        return {tier.value: False for tier in Tier} | {c.tier: c.allowed for c in choices}  # type: ignore[return-value]
+        given = patient.state == "given"
+        return {tier.value: given and bool(getattr(patient, f"tier_{tier.value}")) for tier in Tier}  # type: ignore[return-value]
 
 
 class PatientQuery(serializers.Serializer):
@@ -70,7 +70,8 @@ class PatientList(PagedView):
     def get(self, request: Request) -> Response:
         require(request.user, "patient.list")
         query = self.checked(PatientQuery, request.query_params)
-        return self.page(request, patient_selectors.patient_list(request.user, **query), PatientRow)
+        patients = api_selectors.with_tiers(patient_selectors.patient_list(request.user, **query))
+        return self.page(request, patients, PatientRow)
 
     @door("Register a patient; the answer names the pseudonym only", with_context(PatientRow), status=201,
           also=(409, 413, 415), tag="patients", operation_id="patient_register",
@@ -80,7 +81,12 @@ class PatientList(PagedView):
         sent = self.checked(PatientNew)
         team = _team(request.user, sent.pop("team"))
         patient = people_service.patient_register(user=request.user, team=team, **sent)
-        return Response(PatientRow(patient).data, status=201)
+        return Response(_answer(request.user, patient.pk), status=201)
+
+
+def _answer(user: Any, pk: int) -> dict[str, Any]:
+    patients = api_selectors.with_tiers(patient_selectors.patients_for(user))
+    return dict(PatientRow(get_object_or_404(patients, pk=pk)).data)
 
 
 def _team(user: Any, name: str) -> Team:
@@ -96,6 +102,4 @@ class PatientOne(ApiView):
           operation_id="patient")  # fmt: skip
     def get(self, request: Request, pk: int) -> Response:
         require(request.user, "patient.view")
-        return Response(
-            PatientRow(get_object_or_404(patient_selectors.patients_for(request.user), pk=pk)).data
-        )
+        return Response(_answer(request.user, pk))

@@ -15,15 +15,7 @@ from diagnosis.api.base import ApiView, GalleryNamed, ModelNamed, PagedView, doo
 from diagnosis.api.cases import case_of
 from diagnosis.models import Photo, RankingRecord
 from diagnosis.permissions import require
-
-LIST_NOTICE = (
-    "Syndromes whose known patients look most alike. Similarity is not probability. The correct disorder may "
-    "be absent or lower in the list."
-)
-NO_MATCH = (
-    "No confident match. Unaffected faces also receive suggestions; the absence of a match does not exclude "
-    "a genetic disorder."
-)
+from diagnosis.words import LIST_NOTICE, NO_MATCH
 
 
 class RankingSummary(serializers.Serializer):

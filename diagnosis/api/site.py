@@ -10,7 +10,7 @@ from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from diagnosis import api_selectors, selectors
+from diagnosis import api_selectors, case_selectors, selectors
 from diagnosis.api.base import EXTRACTOR_STATES, ApiView, PagedView, door, with_context
 from diagnosis.models import Extractor, Gene, Syndrome
 from diagnosis.permissions import require
@@ -76,14 +76,14 @@ class SyndromeList(PagedView):
     def get(self, request: Request) -> Response:
         require(request.user, "catalogue.view")
         query = self.checked(SearchQuery, request.query_params)
-        return self.page(request, api_selectors.syndromes(**query), CatalogueRow)
+        return self.page(request, case_selectors.syndromes(**query), CatalogueRow)
 
 
 class SyndromeOne(ApiView):
     @door("One syndrome", with_context(CatalogueRow), also=(404,), tag="catalogue", operation_id="syndrome")
     def get(self, request: Request, identifier: str) -> Response:
         require(request.user, "catalogue.view")
-        found = get_object_or_404(api_selectors.syndromes(), identifier=identifier.replace("\0", ""))
+        found = get_object_or_404(case_selectors.syndromes(), identifier=identifier.replace("\0", ""))
         return Response(CatalogueRow(found).data)
 
 

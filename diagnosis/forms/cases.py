@@ -13,16 +13,14 @@ from django.utils.translation import gettext_lazy as _
 from diagnosis.case_selectors import AGE_BANDS, FaceFilter, patients_to_choose
 from diagnosis.errors import InvalidInput
 from diagnosis.models import Gene, Patient, Sex, Syndrome, User
+from diagnosis.words import STATE_WORDS
 
 MAX_FILES = 12
 LANDMARK_NAMES = (
     _("eye on the left"), _("eye on the right"), _("tip of the nose"), _("left corner of the mouth"),
     _("right corner of the mouth"),
 )  # fmt: skip
-STATES = (
-    ("", _("all states")), ("open", _("open")), ("ranked", _("ranked")), ("solved", _("solved")),
-    ("unsolved", _("unsolved")), ("withdrawn", _("withdrawn")),
-)  # fmt: skip
+STATES = (("", _("all states")), *STATE_WORDS.items())
 
 
 class CaseFilterForm(forms.Form):

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from diagnosis import permissions
 from diagnosis.models import Case, GalleryVersion, Photo
 from diagnosis.registries import navigation
+from diagnosis.words import BAND_WORDS, STATE_WORDS
 
 register = template.Library()
 
@@ -101,12 +102,6 @@ def gallery_newest() -> GalleryVersion | None:
 
 
 # --- words -----------------------------------------------------------------------------------------
-
-STATE_WORDS = {
-    "open": _("open"), "ranked": _("ranked"), "solved": _("solved"), "unsolved": _("unsolved"),
-    "withdrawn": _("withdrawn"),
-}  # fmt: skip
-BAND_WORDS = {"high": _("High"), "medium": _("Medium"), "low": _("Low")}
 
 
 @register.filter

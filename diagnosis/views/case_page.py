@@ -18,13 +18,13 @@ from diagnosis.models import Case, Extractor, Patient, Photo, RankingRecord, Syn
 from diagnosis.registries import RankingSource, case_panels, ranking_sources
 from diagnosis.selectors import consent_now, extractor_adopted, verdicts_standing
 from diagnosis.services.composite import MIN_PATIENTS, composite_refusal
+from diagnosis.words import BAND_WORDS
 
 LISTS = {"syndromes": _("Syndromes"), "genes": _("Genes"), "patients": _("Patients")}
 ROWS_FIRST = 30
 FACES_FIRST, FACES_MOST = 2, 24
 FARTHEST = 2.0
 SLOW_AFTER = dt.timedelta(seconds=30)  # without any step: the worker is away or has much else to do
-BANDS = {"high": _("High"), "medium": _("Medium"), "low": _("Low")}
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Row:
 
     @property
     def band_label(self) -> Any:
-        return BANDS.get(self.band, _("no band"))
+        return BAND_WORDS.get(self.band, _("no band"))
 
     @property
     def nearness(self) -> int:
@@ -262,7 +262,7 @@ def band_legend(extractor: Extractor) -> dict[str, Any]:
         band
         | {
             "name": band["band"].lower(),
-            "label": BANDS[band["band"].lower()],
+            "label": BAND_WORDS[band["band"].lower()],
             "everything": band["cutoff"] >= FARTHEST,
         }
         for band in facts.get("bands", [])

@@ -7,11 +7,8 @@ from typing import Any
 
 from diagnosis.models import Case, RankingRecord, Syndrome
 from diagnosis.selectors import verdicts_standing
+from diagnosis.words import LIST_NOTICE, NO_MATCH, RESEARCH_USE, SYNTHETIC
 
-NOTICE = (
-    "Research use. Decision support for qualified clinicians. Not a diagnosis and not a substitute for "
-    "genetic testing. Similarity is not probability."
-)
 EXPORT_COLUMNS = (
     "list", "rank", "id", "name", "genes", "band", "distance", "patients", "verdict", "case", "patient",
     "photos", "match", "model", "model_sha256", "model_synthetic", "gallery", "gallery_sha256", "ranked_at",
@@ -46,14 +43,19 @@ def _line(kind: str, row: dict[str, Any], name: str, answer: str) -> list[Any]:
 
 def _provenance(case: Case, record: RankingRecord, user: Any) -> list[Any]:
     extractor, gallery = record.extractor, record.gallery
-    notice = NOTICE
-    if extractor.synthetic:
-        notice = f"{NOTICE} Trained on synthetic faces, for demonstration, not for patients."
     return [
         case.pk, case.patient.code, " ".join(str(photo) for photo in record.photos), record.match,
         extractor.name, extractor.sha256, extractor.synthetic, gallery.number, gallery.sha256,
-        record.created_at.isoformat(), user.get_username(), notice,
+        record.created_at.isoformat(), user.get_username(), _notice(record),
     ]  # fmt: skip
+
+
+def _notice(record: RankingRecord) -> str:
+    """Everything that the page says beside this list."""
+    parts = [RESEARCH_USE, LIST_NOTICE]
+    parts += [NO_MATCH] if record.match == "none" else []
+    parts += [SYNTHETIC] if record.extractor.synthetic else []
+    return " ".join(parts)
 
 
 def safe_cell(value: Any) -> Any:

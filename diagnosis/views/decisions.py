@@ -24,6 +24,8 @@ from diagnosis.services import verdict as verdict_service
 from diagnosis.states import IllegalMove
 from diagnosis.views.cases import case_of, user_of
 
+FOUND_MOST = 50
+
 
 @login_required
 @require_POST
@@ -84,7 +86,7 @@ def diagnosis_new(request: HttpRequest, pk: int) -> HttpResponse:
     search = words_of(request, "search")
     context = {
         "case": case, "patient": case.patient, "form": form, "syndrome": syndrome, "search": search,
-        "found": case_selectors.catalogue_search(search) if search else [],
+        "found": case_selectors.syndromes(search)[:FOUND_MOST] if search else [],
         "suggested": _suggested(case, user_of(request)), "to_gallery": _gallery_consent(case),
     }  # fmt: skip
     return render(request, "diagnosis/cases/diagnosis.html", context)

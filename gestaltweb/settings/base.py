@@ -174,6 +174,7 @@ MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"
+CSRF_FAILURE_VIEW = "diagnosis.views.errors.csrf_failed"
 SESSION_COOKIE_AGE = 10 * 3600
 SESSION_EXPIRE_AT_BROWSER_CLOSE = True
 
@@ -264,7 +265,7 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "diagnosis.api.errors.answer_error",
     "DEFAULT_PAGINATION_CLASS": "rest_framework.pagination.LimitOffsetPagination",
     "PAGE_SIZE": 50,
-    "DEFAULT_THROTTLE_RATES": {"arc": "120/min", "ledger": "10/min"},
+    "DEFAULT_THROTTLE_RATES": {"arc": "120/min"},
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "GestaltWeb",

@@ -29,6 +29,36 @@ def upload(client: Client, case: int, data: bytes, **fields: object) -> object:
     return client.post(f"/api/cases/{case}/photos/", body)
 
 
+def test_a_list_of_patients_asks_for_consent_once_and_names_what_holds_now(
+    door, make_patient, team, sign, django_assert_max_num_queries
+) -> None:
+    tiers = [{"analysis"}, {"analysis", "gallery"}, set(), {"analysis", "training"}]
+    patients = [make_patient(team=team, tiers=chosen) for chosen in tiers]
+    sign(patients[1], {"analysis"})  # the newest word holds
+    sign(patients[3], set())  # withdrawn
+    with django_assert_max_num_queries(12):
+        rows = {row["id"]: row["tiers"] for row in door.get("/api/patients/").json()["results"]}
+    allowed = [{name for name, yes in rows[patient.pk].items() if yes} for patient in patients]
+    assert allowed == [{"analysis"}, {"analysis"}, set(), set()]
+    one = door.get(f"/api/patients/{patients[0].pk}/").json()["tiers"]
+    assert one == rows[patients[0].pk] and len(one) == 5
+
+
+def test_the_list_of_rankings_reads_no_rows(door, team, make_patient, make_case, make_gallery, photo_bytes,
+                                            run_jobs, extractor) -> None:  # fmt: skip
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    make_gallery(syndromes=3)
+    case = make_case(make_patient())
+    upload(door, case.pk, photo_bytes())
+    run_jobs()
+    with CaptureQueriesContext(connection) as asked:
+        assert door.get(f"/api/cases/{case.pk}/rankings/").json()["count"] == 1
+    assert not [query for query in asked if '"result"' in query["sql"]]
+    assert len(door.get(f"/api/cases/{case.pk}/ranking/").json()["syndromes"]) == 3
+
+
 def test_from_registration_to_diagnosis(
     door, team, sign, make_gallery, photo_bytes, run_jobs, extractor
 ) -> None:
