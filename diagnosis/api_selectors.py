@@ -71,7 +71,10 @@ def gallery_newest(extractor: Extractor | None) -> GalleryVersion | None:
 
 
 def rankings_shown(case: Case, user: User) -> QuerySet[RankingRecord]:
-    """All lists of a case, newest first; their rows are read only where they are used. NotReady while the user's own differential is to be recorded."""
+    """All lists of a case, newest first; their rows are read only where they are used.
+
+    NotReady while the user's own differential is to be recorded.
+    """
     if differential_due(case, user):
         raise NotReady("Record your own differential first; the list is shown after it.")
     records = RankingRecord.objects.filter(case=case).select_related("extractor", "gallery")

@@ -191,7 +191,12 @@ def model_page(request: HttpRequest) -> HttpResponse:
     """Extractors on this site: which one is in use, where each comes from, how good it measured."""
     require(request.user, "model.view")
     found = list(extractors())
-    page = {"extractors": found, "may_roll_back": any(extractor.state == "retired" for extractor in found)}
+    page: dict[str, Any] = {
+        "extractors": found, "may_roll_back": any(extractor.state == "retired" for extractor in found)
+    }  # fmt: skip
+    adopted = next((extractor for extractor in found if extractor.state == "adopted"), None)
+    if adopted is not None:
+        page["embedded"], page["to_embed"] = models.embedding_progress(adopted)
     return render(request, "diagnosis/admin/models.html", page)
 
 

@@ -720,3 +720,19 @@ def test_where_each_role_begins(client: Client, make_user: Any, team: Any, sign_
     assert "Sign out and in again with it" not in client.get(reverse("mfa_index")).content.decode()
     client.logout()
     assert client.get("/")["Location"].startswith(reverse("account_login"))
+
+
+# --- words in two places ---------------------------------------------------------------------------
+
+
+def test_page_api_and_table_say_the_same(browser: Client, ranked: Any) -> None:
+    from diagnosis import words as fixed
+
+    assert (fixed.RESEARCH_USE, fixed.LIST_NOTICE, fixed.SYNTHETIC) == (BANNER, ABOVE, SYNTHETIC)
+    assert f"No confident match. {NO_MATCH}" == fixed.NO_MATCH
+    text = words(page(browser, "case_page", ranked.pk))
+    assert fixed.RESEARCH_USE in text and fixed.LIST_NOTICE in text
+    table = browser.get(reverse("clinic:ranking_csv", args=[ranked.pk])).content.decode()
+    for row in csv.DictReader(io.StringIO(table)):
+        assert fixed.RESEARCH_USE in row["notice"] and fixed.LIST_NOTICE in row["notice"]
+        assert (fixed.NO_MATCH in row["notice"]) == (row["match"] == "none")

@@ -6,6 +6,7 @@ import datetime as dt
 
 import pytest
 import torch
+from django.urls import reverse
 from django.utils import timezone
 
 from diagnosis import engine, tasks
@@ -126,6 +127,15 @@ def test_no_list_is_asked_for_before_the_gallery_is_whole(ranked, newer) -> None
     extractor_adopt(user=None, extractor=newer)
     sweep_once(thorough=False)
     assert not Job.objects.filter(kind="rank_case", state="queued").exists()
+
+
+def test_the_model_page_says_how_far_it_is(ranked, newer, make_user, client, sign_in, run_jobs) -> None:
+    extractor_adopt(user=None, extractor=newer)
+    tasks.reembed_photo(Job.objects.filter(kind="reembed_photo", state="queued").first().pk)
+    sign_in(client, make_user(roles=("site_admin",), second_factor=True))
+    assert "1 of 2 photos embedded by this model" in client.get(reverse("clinic:model_page")).content.decode()
+    run_jobs()
+    assert "embedded by this model" not in client.get(reverse("clinic:model_page")).content.decode()
 
 
 # --- the gallery -----------------------------------------------------------------------------------
