@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +51,19 @@ class Site:
         """The report once nothing waits any more, or as it is after so many seconds."""
         end = time.monotonic() + seconds
         while (facts := self.report())["waiting"] and time.monotonic() < end:
-            time.sleep(2)  # asking starts an interpreter, which takes from the work
+            self._wait_for_work(end)
         return facts
+
+    def _wait_for_work(self, end: float) -> None:
+        """A report starts an interpreter, which takes from the work: SQLite is asked without one."""
+        file = self.home / "database.sqlite3"
+        time.sleep(0.2 if file.exists() else 2)
+        while file.exists() and time.monotonic() < end:
+            with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=10)) as database:
+                query = "SELECT COUNT(*) FROM diagnosis_job WHERE state IN ('queued', 'running')"
+                if not database.execute(query).fetchone()[0]:
+                    return
+            time.sleep(0.1)
 
     def _start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         log = (self.home / f"{name}.log").open("a")
@@ -100,6 +113,17 @@ class Site:
 def site(tmp_path: Path, unused_tcp_port: int) -> Iterator[Site]:
     """The embedded default: SQLite, in-memory layer, the worker inside the server."""
     made = Site(tmp_path / "site", unused_tcp_port)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def light_site(tmp_path: Path, unused_tcp_port: int) -> Iterator[Site]:
+    """The embedded default with stand-ins for the networks (light_networks)."""
+    made = Site(
+        tmp_path / "site", unused_tcp_port, DJANGO_SETTINGS_MODULE="tests.faults.light_settings",
+        JOB_LEASE_SECONDS="1",
+    )  # fmt: skip
     yield made
     made.close()
 
