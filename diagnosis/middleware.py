@@ -11,6 +11,7 @@ from django.shortcuts import render
 from diagnosis.errors import ClinicError
 from diagnosis.phenotype.errors import PhenotypeError
 from diagnosis.states import IllegalMove
+from diagnosis.views.errors import is_patient_path, patient_sentence
 
 PERMISSIONS = "camera=(self), microphone=(), geolocation=(), browsing-topics=()"
 
@@ -60,4 +61,6 @@ class ErrorSentencesMiddleware:
             status = error.status
         else:
             return None
+        if is_patient_path(request):
+            return patient_sentence(error, status)
         return render(request, "errors/sentence.html", {"sentence": str(error)}, status=status)

@@ -17,3 +17,7 @@ urlpatterns = [
     path("account/", include("allauth.urls")),
     path("", include("diagnosis.urls")),
 ]
+handler400 = "diagnosis.views.errors.bad_request"
+handler403 = "diagnosis.views.errors.permission_denied"
+handler404 = "diagnosis.views.errors.not_found"
+handler500 = "diagnosis.views.errors.server_error"

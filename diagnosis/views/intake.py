@@ -47,8 +47,16 @@ def intake_open(request: HttpRequest, token: str) -> HttpResponse:
         visit_start(request, Visit(link.patient.pk, "link", language, link=link.pk))
         return redirect("clinic:intake_now")
     answer = render(request, "intake/open.html", {"form": form, "link": link})
-    answer.set_cookie(settings.LANGUAGE_COOKIE_NAME, translation.get_language(), samesite="Lax")
+    _language_keep(answer, translation.get_language() or "en")
     return answer
+
+
+def _language_keep(answer: HttpResponse, language: str) -> None:
+    """Remember the language on this device, as the settings say how (over HTTPS only in production)."""
+    answer.set_cookie(
+        settings.LANGUAGE_COOKIE_NAME, language, path=settings.LANGUAGE_COOKIE_PATH,
+        secure=settings.LANGUAGE_COOKIE_SECURE, httponly=True, samesite="Lax",
+    )  # fmt: skip
 
 
 def _birth_fits(request: HttpRequest, link: IntakeLink, form: BirthFields) -> bool:
@@ -256,7 +264,7 @@ def language(request: HttpRequest) -> HttpResponse:
         target = "/"
     answer = redirect(target)
     if chosen in dict(settings.LANGUAGES):
-        answer.set_cookie(settings.LANGUAGE_COOKIE_NAME, chosen, samesite="Lax")
+        _language_keep(answer, chosen)
         visit = visit_of(request)
         if visit is not None:
             visit.language = chosen

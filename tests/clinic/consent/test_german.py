@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[3]
 LOCALE = ROOT / "diagnosis/locale/de/LC_MESSAGES"
 SOURCES = [
     "diagnosis/forms/intake.py", "diagnosis/views/intake.py", "diagnosis/views/ledger.py",
+    "diagnosis/views/errors.py",
     "diagnosis/services/ledger.py", "diagnosis/services/consent.py", "diagnosis/services/intake_links.py",
     "diagnosis/services/consent_document.py", "diagnosis/models/consent.py",
     "diagnosis/consent_forms/signature.py",
@@ -33,7 +34,10 @@ def messages() -> dict[str, str]:
     for name in SOURCES:
         for literals in CALL.findall((ROOT / name).read_text("utf-8")):
             found[joined(literals)] = name
-    for path in sorted((ROOT / "templates/intake").rglob("*.html")):
+    for path in [
+        *sorted((ROOT / "templates/intake").rglob("*.html")),
+        ROOT / "templates/errors/patient.html",
+    ]:
         for literals in CALL.findall(templatize(path.read_text("utf-8"), origin=str(path))):
             found[joined(literals)] = path.name
     return found
