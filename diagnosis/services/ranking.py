@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from diagnosis import engine, jobs, outbox, progress, selectors
-from diagnosis.errors import NotReady, Unreadable
+from diagnosis.errors import ConsentMissing, NotReady, Unreadable
 from diagnosis.jobs import Lease
 from diagnosis.models import Case, Embedding, Extractor, Patient, RankingRecord, Syndrome, User
 from diagnosis.phenotype.ranking.calibration import Calibration
@@ -150,6 +150,8 @@ def _store(
 ) -> RankingRecord:
     """In the caller's transaction, under the patient's lock."""
     consent = selectors.consent_now(case.patient)
+    if consent is None:  # cannot be: the lock was given upon it
+        raise ConsentMissing("This patient has not agreed to the analysis of photos here.")
     record = RankingRecord.objects.create(
         case=case, photos=photos, extractor=extractor, consent=consent, result=ranked.result,
         gallery=engine.gallery_version(extractor, gallery), match=ranked.match, score=ranked.score,
