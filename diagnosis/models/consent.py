@@ -101,9 +101,11 @@ class Consent(Evidence):
 def patients_allowing(tier: str) -> models.QuerySet[Patient]:
     """Patients whose latest Consent row opts in to `tier`, as the database knows it at this moment."""
     latest = Consent.objects.filter(patient=OuterRef("pk")).order_by("-id")
-    return Patient.objects.filter(state="given").annotate(
-        _allowed=Subquery(latest.values(tier)[:1])
-    ).filter(_allowed=True)
+    return (
+        Patient.objects.filter(state="given")
+        .annotate(_allowed=Subquery(latest.values(tier)[:1]))
+        .filter(_allowed=True)
+    )
 
 
 class IntakeLink(models.Model):

@@ -105,9 +105,7 @@ class ExtractorMember(models.Model):
 
     class Meta:
         ordering = ["position"]
-        constraints = [
-            models.UniqueConstraint(fields=["extractor", "position"], name="member_position_once")
-        ]
+        constraints = [models.UniqueConstraint(fields=["extractor", "position"], name="member_position_once")]
 
     def __str__(self) -> str:
         return self.name
@@ -143,9 +141,7 @@ class GalleryVersion(Evidence):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["extractor", "sha256"], name="gallery_content_once")
-        ]
+        constraints = [models.UniqueConstraint(fields=["extractor", "sha256"], name="gallery_content_once")]
 
     def __str__(self) -> str:
         return f"gallery {self.number}"

@@ -15,7 +15,7 @@ import os
 import secrets
 import tarfile
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, cast
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -42,7 +42,7 @@ def folder_seal(folder: Path, target: Path) -> None:
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(MARK + len(header).to_bytes(4, "big") + header)
         sealer = _Sealer(stream, header)
-        with tarfile.open(fileobj=sealer, mode="w|") as archive:
+        with tarfile.open(fileobj=cast(IO[bytes], sealer), mode="w|") as archive:
             archive.add(folder, arcname="backup")
         sealer.finish()
         stream.flush()
@@ -57,7 +57,7 @@ def folder_open(source: Path, scratch: Path) -> Path:
     with source.open("rb") as stream:
         opener = _Opener(stream, _header_read(stream, source.name))
         try:
-            with tarfile.open(fileobj=opener, mode="r|") as archive:  # type: ignore[call-overload]
+            with tarfile.open(fileobj=cast(IO[bytes], opener), mode="r|") as archive:
                 archive.extractall(scratch, filter="data")
             while opener.read(CHUNK):
                 pass  # what follows the tar's end must be whole, too
