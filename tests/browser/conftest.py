@@ -89,11 +89,18 @@ def sign_in(page: Any, site: Any, user: str) -> None:
 
 @pytest.fixture(scope="session")
 def pictures() -> Any:
-    """pictures(page, name): keeps a screenshot in docs/screenshots when GESTALTWEB_SCREENSHOTS=1."""
+    """pictures(page, name): keeps a screenshot in docs/screenshots when GESTALTWEB_SCREENSHOTS=1.
+
+    Only with `-k staff`, on a home of its own: the other story uploads a real photo, which has no place there.
+    """
     folder = Path(__file__).resolve().parents[2] / "docs" / "screenshots"
 
     def keep(page: Any, name: str, *, whole: bool = True) -> None:
         if os.environ.get("GESTALTWEB_SCREENSHOTS"):
+            for image in page.locator("img[loading=lazy]").all():
+                image.scroll_into_view_if_needed()
+            page.wait_for_load_state("networkidle")
+            page.evaluate("window.scrollTo(0, 0)")
             page.screenshot(path=str(folder / f"{name}.png"), full_page=whole)
 
     return keep

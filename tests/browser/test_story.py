@@ -55,32 +55,6 @@ def sign(page: Any, site: Any, link: str) -> None:
     page.click("main form button.go")
 
 
-def test_intake_upload_ranking_verdict(visit: Any, demo_site: Any, tmp_path: Any) -> None:
-    link = register(visit("intake"), demo_site)
-    patient = visit(None, width=390)
-    sign(patient, demo_site, link)
-    assert patient.url.endswith("/intake/done/") and patient.locator(".big-code").count() == 1
-    photo = tmp_path / "astronaut.png"
-    Image.fromarray(skimage.data.astronaut()).save(photo)
-    page = visit("geneticist")
-    page.goto(f"{demo_site.address}/patients/")
-    page.locator("main table a").first.click()
-    page.click("text=Open a case")
-    page.click("main form button.button-primary")
-    page.set_input_files("#photo-files", str(photo))
-    page.locator("[name=age_years]").first.fill("30")
-    page.click("text=Upload and analyse")
-    rows = page.locator("#ranking tbody tr, #ranking [role=row]")
-    page.locator("#ranking .cell-verdict").nth(29).wait_for(timeout=60_000)
-    assert rows.count() >= 30
-    assert page.locator("[data-landmark], .landmark").count() >= 5
-    assert "Similarity is not probability" in page.inner_text("#ranking")
-    page.locator("#ranking .verdict button[value=agree]").first.click()
-    page.wait_for_selector("#ranking .verdict button[value=agree][aria-pressed=true]")
-    page.reload()
-    assert page.locator("#ranking .verdict button[value=agree][aria-pressed=true]").count() == 1
-
-
 STAFF_PAGES = [
     ("geneticist", "cases", "/cases/"), ("geneticist", "case", None), ("geneticist", "case-new", "/cases/new/"),
     ("intake", "patients", "/patients/"), ("intake", "patient-new", "/patients/new/"),
@@ -108,3 +82,29 @@ def case_with_list(page: Any, site: Any) -> str:
     page.goto(f"{site.address}/cases/?state=solved")
     links = [link.get_attribute("href") for link in page.locator("main a").all()]
     return next(link for link in links if re.fullmatch(r"/cases/\d+/", link or ""))
+
+
+def test_intake_upload_ranking_verdict(visit: Any, demo_site: Any, tmp_path: Any) -> None:
+    link = register(visit("intake"), demo_site)
+    patient = visit(None, width=390)
+    sign(patient, demo_site, link)
+    assert patient.url.endswith("/intake/done/") and patient.locator(".big-code").count() == 1
+    photo = tmp_path / "astronaut.png"
+    Image.fromarray(skimage.data.astronaut()).save(photo)
+    page = visit("geneticist")
+    page.goto(f"{demo_site.address}/patients/")
+    page.locator("main table a").first.click()
+    page.click("text=Open a case")
+    page.click("main form button.button-primary")
+    page.set_input_files("#photo-files", str(photo))
+    page.locator("[name=age_years]").first.fill("30")
+    page.click("text=Upload and analyse")
+    rows = page.locator("#ranking tbody tr, #ranking [role=row]")
+    page.locator("#ranking .cell-verdict").nth(29).wait_for(timeout=60_000)
+    assert rows.count() >= 30
+    assert page.locator("[data-landmark], .landmark").count() >= 5
+    assert "Similarity is not probability" in page.inner_text("#ranking")
+    page.locator("#ranking .verdict button[value=agree]").first.click()
+    page.wait_for_selector("#ranking .verdict button[value=agree][aria-pressed=true]")
+    page.reload()
+    assert page.locator("#ranking .verdict button[value=agree][aria-pressed=true]").count() == 1
