@@ -174,7 +174,7 @@ def detector() -> FaceDetector:
 
 
 def _one_thread() -> None:
-    """Small convolutions on busy cores are slower with two threads than with one (1-architecture)."""
+    """Small convolutions on busy cores are slower with two threads than with one."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     import torch
 

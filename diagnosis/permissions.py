@@ -1,7 +1,7 @@
 """The one policy module: who may do what, and which rows exist for whom.
 
 `can(user, action, obj)` answers, `require` raises NotAllowed, `visible_to(user, queryset)` filters. No
-superuser, no staff flag: only roles, teams and the second factor count (3-clinic, "People").
+superuser, no staff flag: only roles, teams and the second factor count (docs/data-and-consent.md).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from diagnosis.models.people import User
 
 
 class Job(models.Model):
-    """One piece of long work. This row is the truth; Celery only wakes workers (1-architecture)."""
+    """One piece of long work. This row is the truth; Celery only wakes workers."""
 
     kind = models.CharField(max_length=40)
     subject = models.BigIntegerField()

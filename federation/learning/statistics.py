@@ -1,7 +1,7 @@
 """Counting under the k rule: which classes are open, how many patients each has, their class sums.
 
 The k rule stands here and nowhere else: a site contributes to a class only with at least k of its own
-patients, and exact zeros otherwise (2-protocol, "Round" and "Centroids").
+patients, and exact zeros otherwise.
 """
 
 from __future__ import annotations

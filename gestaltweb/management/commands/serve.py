@@ -28,7 +28,7 @@ class Command(BaseCommand):
         parser.add_argument("--quiet", action="store_true", help="no access log")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        # Before torch and numpy are loaded: small matrices are slower on several threads (1-architecture).
+        # Before torch and numpy are loaded: small matrices are slower on several threads.
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             os.environ.setdefault(name, "1")
         os.umask(0o077)  # whatever this site writes is for its own account alone
