@@ -42,7 +42,7 @@ SWEEP_PER_KIND = 8
 BATCH = 500
 LONGEST = dt.timedelta(minutes=15)
 UNFINISHED = ("queued", "running")
-ENDED = ("done", "failed", "cancelled")
+ENDED = ("done", "failed")
 
 
 @dataclass(frozen=True)

@@ -67,11 +67,8 @@ JOB: Final[Table] = {
     ("running", "finished"): "done",
     ("running", "retry"): "queued",
     ("running", "failed"): "failed",
-    ("queued", "cancelled"): "cancelled",
-    ("running", "cancelled"): "cancelled",
     ("failed", "requeued"): "queued",
     ("done", "requeued"): "queued",
-    ("cancelled", "requeued"): "queued",
 }
 
 EXTRACTOR: Final[Table] = {

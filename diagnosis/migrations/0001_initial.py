@@ -212,7 +212,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'indexes': [models.Index(fields=['state', 'lease_expires'], name='diagnosis_j_state_7abf6c_idx'), models.Index(fields=['kind', 'subject'], name='diagnosis_j_kind_9711b3_idx')],
-                'constraints': [models.CheckConstraint(condition=models.Q(('state__in', ['queued', 'running', 'done', 'failed', 'cancelled'])), name='job_state_known')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('state__in', ['queued', 'running', 'done', 'failed'])), name='job_state_known')],
             },
         ),
         migrations.CreateModel(

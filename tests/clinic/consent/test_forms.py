@@ -42,7 +42,7 @@ def test_the_three_variants_and_two_languages_are_different_texts() -> None:
 
 @pytest.mark.parametrize(("language", "signer"), TEXTS)
 def test_comparison_says_that_copy_and_diagnosis_can_be_read(language: str, signer: str) -> None:
-    """True to the letter : coordinator and any one hospital together read both."""
+    """True to the letter: coordinator and any one hospital together read both."""
     page = consent_forms.form_page(consent_forms.form_text(language, signer), "comparison")
     (warning,) = [point for point in page["points"] if ("Schloss" if language == "de" else "lock") in point]
     expected = {
