@@ -20,6 +20,7 @@ from diagnosis.errors import InvalidInput, Unreadable
 from diagnosis.models import Patient, Photo, Syndrome, User
 from diagnosis.permissions import require
 from diagnosis.selectors import for_gallery
+from diagnosis.services.seen import gallery_face_shown
 
 MIN_PATIENTS = 5
 SIDE = 112
@@ -38,13 +39,16 @@ class Composite:
 def gallery_crop(*, user: User, photo: int) -> tuple[bytes, str]:
     """The aligned crop of a gallery photo and its media type, if it may stand in the gallery now.
 
-    Raises NotAllowed by role, Unreadable for a photo that is not, or no longer, in the gallery.
+    The patient's ledger and the audit chain keep that it was shown. Raises NotAllowed by role, Unreadable for
+    a photo that is not, or no longer, in the gallery.
     """
     require(user, "gallery.view")
     row = for_gallery().filter(pk=photo).first()
     if row is None:
         raise Unreadable("This picture is not in the gallery any more.")
-    return _sealed_crop(row), "image/png"
+    crop = _sealed_crop(row)
+    gallery_face_shown(user=user, photo=row)
+    return crop, "image/png"
 
 
 def composite_make(

@@ -23,6 +23,7 @@ from diagnosis.services import consent as consents
 from diagnosis.services import erasure, ledger, people
 from diagnosis.services.corrections import patient_correct as patient_correction
 from diagnosis.services.intake_links import LINK_DAYS
+from diagnosis.services.seen import look_audit
 from diagnosis.views.intake import ledger_address, pdf_answer
 from diagnosis.views.intake_visit import Visit, visit_start
 
@@ -90,10 +91,13 @@ def _of_age(patient: Patient) -> bool:
 
 
 def _identity(request: HttpRequest, patient: Patient) -> dict[str, str] | None:
+    """Who it is, and a trace of who read it; None once erased."""
     try:
-        return people.patient_identity(user=request.user, patient=patient)  # type: ignore[arg-type]
+        identity = people.patient_identity(user=request.user, patient=patient)  # type: ignore[arg-type]
     except Unreadable:
         return None
+    look_audit(user=request.user, action="patient.viewed", subject=f"patient:{patient.pk}")  # type: ignore[arg-type]
+    return identity
 
 
 @login_required
