@@ -89,8 +89,8 @@ class Patient(models.Model):
     """A patient under a pseudonym. Name and date of birth are sealed under the patient's own data key.
 
     `key` names that data key in the vault; destroying it is what erases the identity everywhere,
-    backups included. `consent_state` follows the consent table; `tiers` are read from the latest
-    Consent row, never from here.
+    backups included. `state` follows the consent table; what is allowed is read from the latest Consent
+    row, never from here.
     """
 
     code = models.CharField(max_length=20, unique=True, help_text="the pseudonym shown to clinicians")
