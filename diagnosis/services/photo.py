@@ -30,7 +30,7 @@ from diagnosis.models import (
 from diagnosis.permissions import require
 from diagnosis.phenotype.types import PixelArray
 from diagnosis.services.audit import audit
-from diagnosis.services.erasure import photos_erase
+from diagnosis.services.erasure import patient_hold_all, photos_erase
 from diagnosis.services.ledger import ledger_note
 from diagnosis.services.ranking_request import ranking_request_rest
 from diagnosis.services.transitions import move
@@ -192,7 +192,7 @@ def photo_remove(*, user: User, photo: Photo) -> None:
     require(user, "photo.remove", photo)
     case, patient = photo.case, photo.patient
     with transaction.atomic():
-        Patient.objects.select_for_update().get(pk=patient.pk)
+        patient_hold_all(Patient.objects.select_for_update().get(pk=patient.pk))
         in_gallery = selectors.for_gallery().filter(pk=photo.pk).exists()
         audit(actor=user, action="photo.removed", subject=f"photo:{photo.pk}", case=case.pk)
         ledger_note(patient=patient, kind="photo.removed", photo=photo.pk)
