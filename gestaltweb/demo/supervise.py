@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -33,7 +34,9 @@ def prepare(site: DemoSite) -> None:
 
 def run(site: DemoSite, *words: str) -> None:
     """One manage.py command of this site, in a process of its own; DemoFailed unless it ends well."""
-    result = subprocess.run(site.command(*words), env=site.environment(), check=False)  # noqa: S603  own command
+    # Its words go to stderr: the demo's own stdout is the announcement, or one JSON document.
+    command = site.command(*words)
+    result = subprocess.run(command, env=site.environment(), check=False, stdout=sys.stderr)  # noqa: S603
     if result.returncode:
         raise DemoFailed(f"Setting up {site.name} failed. Remove {site.home} and start again.")
 
