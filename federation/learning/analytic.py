@@ -81,14 +81,16 @@ def unpack(vector: Float64, *, classes: int, size: int, kind: MomentKind) -> Cla
     return ClassMoments(counts, sums.reshape(classes, size), second)
 
 
-def encode_moments(moments: ClassMoments) -> Words64:
-    """uint64 words at 2^−40, ready to be masked. secagg's OutOfRange for values of 2^22 and more."""
-    return StatisticsQuantiser().encode(pack(moments))
+def encode_moments(moments: ClassMoments, *, sites: int) -> Words64:
+    """uint64 words at 2^−40, ready to be masked; sites: the plan's. OutOfRange above 2^23 / sites."""
+    return StatisticsQuantiser(sites).encode(pack(moments))
 
 
-def decode_moments(total: Words64, *, classes: int, size: int, kind: MomentKind, k: int) -> ClassMoments:
+def decode_moments(
+    total: Words64, *, sites: int, classes: int, size: int, kind: MomentKind, k: int
+) -> ClassMoments:
     """The opened sum. StatisticsRefused for counts that are no whole numbers, or lie between 1 and k − 1."""
-    found = unpack(StatisticsQuantiser().decode(total), classes=classes, size=size, kind=kind)
+    found = unpack(StatisticsQuantiser(sites).decode(total), classes=classes, size=size, kind=kind)
     whole = np.rint(found.counts)
     if not np.array_equal(whole, found.counts) or ((whole < k) & (whole != 0)).any():
         raise StatisticsRefused("An opened count is impossible under the k rule. Abort the round.")

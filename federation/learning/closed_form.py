@@ -39,7 +39,7 @@ def site_words(plan: TrainingPlan, base: Backbone, training: FeatureSet) -> Word
     rows = np.stack(views, axis=1)  # (n, v, 512)
     kind = choose_moments(plan)
     moments = site_moments(rows, training.labels, training.patients, plan.identifiers, k=plan.k, kind=kind)
-    return encode_moments(moments)
+    return encode_moments(moments, sites=len(plan.participants))
 
 
 def solve_candidate(
@@ -53,7 +53,14 @@ def solve_candidate(
     require_base(member, base)
     kind = choose_moments(plan)
     require_openable(plan, survivors, kind)
-    found = decode_moments(total, classes=len(plan.classes), size=EMBEDDING_SIZE, kind=kind, k=plan.k)
+    found = decode_moments(
+        total,
+        sites=len(plan.participants),
+        classes=len(plan.classes),
+        size=EMBEDDING_SIZE,
+        kind=kind,
+        k=plan.k,
+    )
     head = solve_head(found, plan.analytic)
     made = fold_head(base, head)
     weights = serialize_weights(made)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -33,9 +33,9 @@ def derive(secret: bytes, purpose: str, *parts: bytes) -> bytes:
 class AttemptKeys:
     """The secrets of one site in one attempt. Never sent, never in a backup."""
 
-    mask_private: bytes
-    share_private: bytes
-    seed: bytes
+    mask_private: bytes = field(repr=False)
+    share_private: bytes = field(repr=False)
+    seed: bytes = field(repr=False)
 
     @staticmethod
     def draw() -> AttemptKeys:
@@ -66,6 +66,14 @@ def agree(private: bytes, public: bytes) -> bytes:
         raise MessageRefused("A public key is not usable; its site must start again.") from None
 
 
+def require_usable(public: bytes) -> None:
+    """MessageRefused for a key of another length or a low-order point, with which nobody can agree.
+
+    A low-order point gives zeros with every private key, so any private key finds it.
+    """
+    agree(bytes(KEY_BYTES), public)
+
+
 def pair_key(private: bytes, public: bytes, context: bytes, first: str, second: str) -> bytes:
     """Key of the zero-sum mask that two sites share; both derive the same, named in sorted order."""
     low, high = sorted((first, second))
@@ -80,6 +88,12 @@ def self_key(seed: bytes, context: bytes, site: str) -> bytes:
 def commitment(seed: bytes, context: bytes, site: str) -> bytes:
     """(32,) bytes binding, hiding commitment to a random 256-bit seed."""
     return hashlib.sha256(b"gestaltweb/seed/1" + context + site.encode() + b"\0" + seed).digest()
+
+
+def share_hash(share: bytes, kind: str, context: bytes, sender: str, receiver: str) -> bytes:
+    """(32,) bytes binding, hiding commitment to one uniform share; kind is "seed" or "mask"."""
+    label = f"gestaltweb/share/1/{kind}/{sender}/{receiver}/"  # names hold no slash
+    return hashlib.sha256(label.encode() + context + share).digest()
 
 
 def seal_share(key: bytes, plain: bytes, associated: bytes) -> bytes:

@@ -7,7 +7,7 @@ A stream's key is used for one stream only, so the counter starts at zero. Masks
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,16 @@ BLOCK_BYTES = 256 * 1024  # stays in the second-level cache, so that each word i
 _ZEROS = bytes(BLOCK_BYTES)
 
 
+def little_endian(words: Words) -> bytes:
+    """The bytes of (k,) words that are sent and hashed, the same on every machine."""
+    return words.astype(words.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
 @dataclass(frozen=True)
 class SignedKey:
     """One mask: its key, and whether this site adds or subtracts it."""
 
-    key: bytes
+    key: bytes = field(repr=False)
     add: bool
 
 
@@ -52,10 +57,11 @@ class Masker:
         if words.dtype not in (np.uint32, np.uint64) or words.ndim != 1 or not words.flags.c_contiguous:
             raise ValueError("words are a contiguous (k,) array of uint32 or uint64")
         step = BLOCK_BYTES // words.dtype.itemsize
+        stream_order = words.dtype.newbyteorder("<")  # the same words on every machine
         for start in range(0, len(words), step):
             part = words[start : start + step]
             for stream, add in self._streams:
-                mask = np.frombuffer(stream.read_into(self._block, part.nbytes), dtype=words.dtype)
+                mask = np.frombuffer(stream.read_into(self._block, part.nbytes), dtype=stream_order)
                 if add:
                     np.add(part, mask, out=part)
                 else:

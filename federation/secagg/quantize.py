@@ -3,7 +3,7 @@
 Updates: x in [−r, r], weight p_i, Σ p_i ≤ 1 → q = round(p_i · x · S / r) mod 2^32 with S = 2^31 − 1 − n,
 round to nearest. The sum of n sites stays within ±(S + n/2) < 2^31, so it never wraps, and its error is at
 most n/2 steps of r/S: 20 sites, 4.7e-9 · r (2.4e-9 of the range 2r).
-Statistics: fixed point in 2^64 at 2^−40, without weights.
+Statistics: fixed point in 2^64 at 2^−40, without weights, each at most (2^23 − 1)/n.
 """
 
 from __future__ import annotations
@@ -57,15 +57,24 @@ class UpdateQuantiser:
 
 @dataclass(frozen=True)
 class StatisticsQuantiser:
-    """Fixed point at 2^−40 in 64 bits: |sum| < 2^23."""
+    """Fixed point at 2^−40 in 64 bits for n sites (1 to 2^16): the sum stays below 2^23 and never wraps."""
 
+    sites: int
     fraction_bits: int = 40
-    limit: float = float(1 << 22)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.sites <= 1 << 16:
+            raise ValueError("a plan has 1 to 65,536 sites")
+
+    @property
+    def limit(self) -> float:
+        """The largest |x| of one site. The missing 1 of 2^23 is room for n roundings."""
+        return float((1 << 23) - 1) / self.sites
 
     def encode(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.uint64]:
-        """(k,) floats → (k,) uint64. OutOfRange for NaN, infinity or |x| ≥ 2^22."""
+        """(k,) floats → (k,) uint64. OutOfRange for NaN, infinity or |x| > limit."""
         exact = np.asarray(values, dtype=np.float64)
-        if not float(np.max(np.abs(exact), initial=0.0)) < self.limit:
+        if not float(np.max(np.abs(exact), initial=0.0)) <= self.limit:
             raise OutOfRange("A statistic is not finite or too large for the secure sum. Nothing was sent.")
         return np.rint(np.ldexp(exact, self.fraction_bits)).astype(np.int64).view(np.uint64)
 

@@ -32,17 +32,14 @@ def require_enough(survivors: Iterable[str], sites: int) -> None:
         )
 
 
-def require_openable(opened: Iterable[frozenset[str]], survivors: frozenset[str], sites: int) -> None:
-    """OpeningRefused when this set, beside those opened for the same base model, isolates an update.
+def require_openable(opened: Iterable[frozenset[str]], survivors: frozenset[str]) -> None:
+    """OpeningRefused unless every set opened for the same base model and purpose is equal to this one.
 
-    A site answers only a set equal to each opened one, or one that differs by at least c + 2 sites:
-    otherwise a coordinator opens everybody, says "abort", opens again without one hospital, and subtracts.
+    Sets that merely differ by many sites do not do: three sums can add up to one site's input (ADR 0005).
     """
-    needed = colluders(sites) + 2
     for earlier in opened:
-        difference = len(earlier ^ survivors)
-        if 0 < difference < needed:
+        if earlier != survivors:
             raise OpeningRefused(
-                f"A sum over {len(earlier)} sites was opened for this base model already; another set must "
-                f"be equal or differ by at least {needed} sites."
+                f"A sum over {len(earlier)} other sites was opened for this base model already. Only the "
+                "same sites can be summed again: wait for all of them, or start from another base model."
             )

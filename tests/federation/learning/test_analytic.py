@@ -134,9 +134,9 @@ def test_a_class_below_k_at_a_site_is_in_no_sum() -> None:
 @pytest.mark.parametrize("kind", ["full", "diagonal"])
 def test_through_the_secure_sum(kind: str) -> None:
     parts = [moments_of(part, kind) for part in partition("even", 0)]
-    words = {f"site{index:02d}": an.encode_moments(part) for index, part in enumerate(parts)}
+    words = {f"site{index:02d}": an.encode_moments(part, sites=4) for index, part in enumerate(parts)}
     total, _ = story.play(4, words)
-    opened = an.decode_moments(total, classes=4, size=D, kind=kind, k=5)
+    opened = an.decode_moments(total, sites=4, classes=4, size=D, kind=kind, k=5)
     plain = added(parts)
     assert np.array_equal(opened.counts, plain.counts)
     assert np.abs(opened.second - plain.second).max() <= 4 * 2.0**-41 + 1e-12 * np.abs(plain.second).max()
@@ -151,17 +151,17 @@ def test_impossible_statistics_are_refused() -> None:
     good = moments_of(partition("even", 0)[0])
     vector = an.pack(good)
     for value in (4.0, 5.5, -1.0):
-        bad = StatisticsQuantiser().encode(np.concatenate([[value], vector[1:]]))
+        bad = StatisticsQuantiser(4).encode(np.concatenate([[value], vector[1:]]))
         with pytest.raises(StatisticsRefused, match="count"):
-            an.decode_moments(bad, classes=4, size=D, kind="full", k=5)
+            an.decode_moments(bad, sites=4, classes=4, size=D, kind="full", k=5)
     with pytest.raises(StatisticsRefused, match="length"):
-        an.decode_moments(an.encode_moments(good), classes=4, size=D, kind="diagonal", k=5)
+        an.decode_moments(an.encode_moments(good, sites=4), sites=4, classes=4, size=D, kind="diagonal", k=5)
     with pytest.raises(StatisticsRefused, match="two classes"):
         an.solve_head(moments_of([p for p in range(96) if p % 4 == 1]), OPTIONS[0])
     with pytest.raises(StatisticsRefused, match="ridge"):
         an.solve_head(moments_of(list(range(96)), "diagonal"), OPTIONS[1])
     with pytest.raises(OutOfRange):
-        an.encode_moments(replace(good, sums=good.sums * 1e9))
+        an.encode_moments(replace(good, sums=good.sums * 1e9), sites=4)
 
 
 # --- the gate on second moments --------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ def test_centroids_from_a_secure_sum_are_the_pooled_gallerys() -> None:
     sites = cases.three_hospitals()
     sites["site00"] = sites["site00"].select(np.arange(len(sites["site00"])) != 3)
     classes = [entry.identifier for entry in cases.counted(sites)]
-    rule, words, images = StatisticsQuantiser(), {}, []
+    rule, words, images = StatisticsQuantiser(3), {}, []
     for name, found in sites.items():
         rows = embedded(found)
         sums = s.class_sums(rows, found.labels, found.patients, classes, 5)

@@ -15,18 +15,18 @@ from federation.secagg.site import SiteSession
 
 CONTEXT = wire.Context(
     federation="f", round="r1", attempt=1, purpose="update", roster="aa", base_model="bb", plan="cc",
-    quantiser="dd",
+    quantiser="dd", words=64, bits=32,
 )  # fmt: skip
 
 
 def setting(n: int, **changes: Any) -> SimpleNamespace:
     """n sites with identities, sessions and a coordinator, before round 0."""
-    context = replace(CONTEXT, **changes)
     identities = {f"site{index:02d}": Ed25519PrivateKey.generate() for index in range(n)}
     roster = {name: key.public_key().public_bytes_raw() for name, key in identities.items()}
+    context = replace(CONTEXT, **{"roster": wire.roster_digest(roster)} | changes)
     sites = {name: SiteSession(name, identities[name], roster, context) for name in identities}
     return SimpleNamespace(
-        sites=sites, roster=roster, identities=identities, context=context, inputs={},
+        sites=sites, roster=roster, identities=identities, context=context, inputs={}, kept=[],
         server=ServerSession(roster, context),
     )  # fmt: skip
 
@@ -38,7 +38,7 @@ def exchange_keys(world: SimpleNamespace, absent: frozenset[str] = frozenset()) 
 
 
 def exchange_shares(world: SimpleNamespace) -> None:
-    key_list = world.server.key_list()
+    key_list = world.server.close_keys()
     present = [advert.site for advert in key_list]
     for name in present:
         for message in world.sites[name].share(key_list):
@@ -50,7 +50,7 @@ def exchange_shares(world: SimpleNamespace) -> None:
 def upload(world: SimpleNamespace, words: dict[str, np.ndarray], dropped: frozenset[str]) -> None:
     for name in world.server.adverts:
         if name not in dropped:
-            data, commitment = world.sites[name].mask(words[name])
+            data, commitment = world.sites[name].mask(words[name], world.kept.append)
             world.inputs[name] = np.frombuffer(data, dtype=words[name].dtype)
             world.server.add_commitment(commitment)
 
@@ -63,7 +63,7 @@ def confirm(world: SimpleNamespace, silent: frozenset[str] = frozenset()) -> Non
     signatures = world.server.signature_list()
     for name in survivors:
         if name not in silent:
-            world.server.add_answer(world.sites[name].answer(signatures))
+            world.server.add_answer(world.sites[name].answer(signatures, opened_before=()))
 
 
 def total(world: SimpleNamespace, chunk: int = 1000) -> np.ndarray:
@@ -79,7 +79,8 @@ def play(
     dropped: frozenset[str] = frozenset(), silent: frozenset[str] = frozenset(), **changes: Any,
 ) -> tuple[np.ndarray, SimpleNamespace]:  # fmt: skip
     """The opened sum. no_keys: never came; dropped: after sharing; silent: after uploading."""
-    world = setting(n, **changes)
+    first = words["site00"]
+    world = setting(n, words=len(first), bits=first.dtype.itemsize * 8, **changes)
     exchange_keys(world, no_keys)
     exchange_shares(world)
     upload(world, words, dropped)

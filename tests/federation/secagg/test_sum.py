@@ -93,6 +93,19 @@ def test_the_extreme_sum_does_not_wrap(n: int) -> None:
         assert rule.decode(total)[0] == pytest.approx(value, abs=2.4e-9 * 4 * max(1, n / 20))
 
 
+@pytest.mark.parametrize("n", [3, 20, 1000, 1 << 16])
+def test_the_extreme_sum_of_statistics_does_not_wrap(n: int) -> None:
+    """Three times 4,000,000 passes 2^23: it must be refused at the site, not come out negative."""
+    rule = StatisticsQuantiser(n)
+    for value in (rule.limit, -rule.limit):
+        word = int(rule.encode(np.array([value]))[0])
+        total = np.array([n * word % (1 << 64)], np.uint64)
+        assert rule.decode(total)[0] == pytest.approx(n * value, rel=1e-9)
+    for beyond in (np.nextafter(rule.limit, np.inf), 4_000_000.0 * 3 / n):
+        with pytest.raises(OutOfRange):
+            rule.encode(np.array([beyond]))
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1.0000001, -3.0])
 def test_nothing_is_clipped(bad: float) -> None:
     update = np.zeros(1000, np.float32)
@@ -101,13 +114,13 @@ def test_nothing_is_clipped(bad: float) -> None:
         UpdateQuantiser(1.0, 3).encode(update, 0.5)
     if not np.isfinite(bad):
         with pytest.raises(OutOfRange):
-            StatisticsQuantiser().encode(update)
+            StatisticsQuantiser(3).encode(update)
 
 
 def test_statistics_keep_forty_binary_places() -> None:
     generator = np.random.default_rng(5)
     values = generator.normal(0, 100, (4, 500))
-    rule = StatisticsQuantiser()
+    rule = StatisticsQuantiser(4)
     words = {f"site{index:02d}": rule.encode(row) for index, row in enumerate(values)}
     opened, _ = story.play(4, words)
     assert np.max(np.abs(rule.decode(opened) - values.sum(axis=0))) <= 4 * 2.0**-41 + 1e-11
