@@ -12,7 +12,7 @@ import secagg_story as story
 
 from federation.secagg import keys, masks, rules, shamir
 
-UNIFORM_AT_1E_9 = 400.0  # chi-square with 255 degrees of freedom exceeds this with probability below 1e-8
+UNIFORM_AT_1E_9 = 414.6  # chi-square with 255 degrees of freedom exceeds this with probability 1e-9
 
 
 def chi_square(data: bytes) -> float:
