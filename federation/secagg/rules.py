@@ -1,4 +1,4 @@
-"""The numbers and the one memory that decide whether a sum may be opened at all (2-protocol)."""
+"""The numbers and the one memory that decide whether a sum may be opened at all (docs/adr/0005)."""
 
 from __future__ import annotations
 
