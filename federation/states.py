@@ -45,9 +45,7 @@ _PART: Final[Table] = {
     ("confirmed", "keys_sent"): "keyed",
 }
 PARTICIPATION: Final[Table] = _PART | {
-    (state, "dropped"): "dropped"
-    for state in states_of(_PART)
-    if state not in ("declined", "done")
+    (state, "dropped"): "dropped" for state in states_of(_PART) if state not in ("declined", "done")
 }
 
 _SUM: Final[Table] = {

@@ -16,6 +16,15 @@ GESTALTWEB_KEYS = Path(env.text("GESTALTWEB_KEYS", str(GESTALTWEB_HOME / "keys")
 GESTALTWEB_FILES = GESTALTWEB_HOME / "files"
 VERSION = "0.1.0"
 
+# hospital or coordinator, never both: who runs the coordinator must belong to no member hospital.
+SITE_ROLE = env.choice("GESTALTWEB_ROLE", ("hospital", "coordinator"))
+# How long a site's request for news may wait at the coordinator, and how often the coordinator looks at
+# deadlines.
+FEDERATION_POLL_SECONDS = env.integer("FEDERATION_POLL_SECONDS", 20)
+FEDERATION_TICK_SECONDS = env.integer("FEDERATION_TICK_SECONDS", 1)
+# A site recomputes an opened sum itself from all masked inputs up to this many bytes of download.
+FEDERATION_RECOMPUTE_BYTES = env.integer("FEDERATION_RECOMPUTE_BYTES", 512 * 1024 * 1024)
+
 # Two machines may share this project only through PostgreSQL, Redis and a shared key folder; alone, one
 # process does everything.
 EMBEDDED_WORKER = not env.text("CELERY_BROKER_URL")
@@ -47,6 +56,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "diagnosis",
+    "federation",
     "gestaltweb",
 ]
 

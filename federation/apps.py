@@ -1,0 +1,8 @@
+from django.apps import AppConfig
+
+
+class FederationConfig(AppConfig):
+    """The network of hospitals: sites, rounds, approvals, secure sums."""
+
+    name = "federation"
+    default_auto_field = "django.db.models.BigAutoField"
