@@ -17,6 +17,8 @@ from federation.secagg.errors import OutOfRange
 
 Float64 = npt.NDArray[np.float64]
 
+BLOCK_VALUES = 32 * 1024  # as float64 they stay in the second-level cache over all passes
+
 
 @dataclass(frozen=True)
 class UpdateQuantiser:
@@ -40,15 +42,28 @@ class UpdateQuantiser:
         """(k,) floats → (k,) uint32. OutOfRange for NaN, infinity, |x| > r, or a weight outside [0, 1]."""
         if not 0.0 <= weight <= 1.0:
             raise OutOfRange("A weight must lie between 0 and 1.")
-        limit = float(np.max(np.abs(update), initial=0.0))  # NaN and infinity show here: one cheap pass
-        if not limit <= self.limit:
+        words = np.empty(len(update), dtype=np.uint32)
+        scratch = np.empty(min(len(update), BLOCK_VALUES), dtype=np.float64)
+        for start in range(0, len(update), BLOCK_VALUES):
+            part = update[start : start + BLOCK_VALUES]
+            self._require_range(part)
+            scaled = scratch[: len(part)]
+            np.copyto(scaled, part)  # then a product in place: quicker than one that converts on the way
+            np.multiply(scaled, weight * self.scale, out=scaled)
+            np.rint(scaled, out=scaled)  # at most S < 2^31 now, so int32 holds it
+            np.copyto(words[start : start + len(part)].view(np.int32), scaled, casting="unsafe")
+        return words
+
+    def _require_range(self, part: npt.NDArray[np.floating]) -> None:
+        """Highest and lowest, so that no array of magnitudes is made; NaN fails both comparisons.
+
+        As Python floats: numpy would round the range to float32 first, and let a value beyond it through.
+        """
+        if not (float(part.max()) <= self.limit and float(part.min()) >= -self.limit):
             raise OutOfRange(
                 "An update holds a value that is not finite or lies outside the plan's range. Nothing was "
                 "sent. Lower the learning rate or propose a plan with a wider range."
             )
-        scaled = np.multiply(update, weight * self.scale, dtype=np.float64)
-        words: npt.NDArray[np.uint32] = np.rint(scaled, out=scaled).astype(np.int64).astype(np.uint32)
-        return words
 
     def decode(self, total: npt.NDArray[np.uint32]) -> Float64:
         """(k,) uint32 sum → (k,) float64 weighted sum."""

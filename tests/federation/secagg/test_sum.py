@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from federation.secagg import rules
 from federation.secagg.errors import OutOfRange, TooFew
-from federation.secagg.quantize import StatisticsQuantiser, UpdateQuantiser
+from federation.secagg.quantize import BLOCK_VALUES, StatisticsQuantiser, UpdateQuantiser
 
 
 def words_for(n: int, k: int, dtype: type, seed: int = 0) -> dict[str, np.ndarray]:
@@ -115,6 +115,32 @@ def test_nothing_is_clipped(bad: float) -> None:
     if not np.isfinite(bad):
         with pytest.raises(OutOfRange):
             StatisticsQuantiser(3).encode(update)
+
+
+def test_the_range_is_compared_exactly_and_in_every_block() -> None:
+    """float32(0.1) is a little more than 0.1; and the last value of three blocks counts as the first."""
+    with pytest.raises(OutOfRange):
+        UpdateQuantiser(0.1, 3).encode(np.array([0.1], np.float32), 0.5)
+    update = np.full(2 * BLOCK_VALUES + 1, 0.25, np.float32)
+    words = UpdateQuantiser(1.0, 3).encode(update, 0.5)
+    assert set(words.tolist()) == {round(0.125 * (2**31 - 4))}
+    for bad in (1.5, -1.5, np.nan):
+        update[-1] = bad
+        with pytest.raises(OutOfRange):
+            UpdateQuantiser(1.0, 3).encode(update, 0.5)
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(
+    values=st.lists(st.floats(-1.0, 1.0, width=32), max_size=20), limit=st.floats(1.0, 1e6),
+    weight=st.floats(0.0, 1.0), sites=st.integers(1, 1 << 16),
+)  # fmt: skip
+def test_words_are_the_definitions(values: list[float], limit: float, weight: float, sites: int) -> None:
+    """Python numbers: round half to even of x · (p · S / r), modulo 2^32."""
+    rule = UpdateQuantiser(limit, sites)
+    words = rule.encode(np.array(values, np.float32), weight)
+    factor = weight * (((1 << 31) - 1 - sites) / limit)
+    assert words.tolist() == [round(value * factor) % (1 << 32) for value in values]
 
 
 def test_statistics_keep_forty_binary_places() -> None:
