@@ -17,6 +17,15 @@ WORKFLOWS: dict[type[models.Model], str] = {
 }  # fmt: skip
 
 
+def workflows_add(workflows: dict[type[models.Model], str], tables: dict[str, states.Table]) -> None:
+    """Let `move` serve another room's models by that room's tables. ValueError for a name that is taken."""
+    taken = sorted(name for name in tables if states.TABLES.get(name, tables[name]) is not tables[name])
+    if taken:
+        raise ValueError(f"there are workflows named {', '.join(taken)} already")
+    states.TABLES.update(tables)
+    WORKFLOWS.update(workflows)
+
+
 def move(
     row: M, event: str, *, actor: User | None = None, then: Callable[[], None] | None = None, **fields: Any
 ) -> M:

@@ -30,13 +30,13 @@ class TranscriptLink(Evidence):
 class Outgoing(models.Model):
     """An entry of this site, signed and stored before it is sent, and sent unchanged until it is accepted.
 
-    blob: a file that the coordinator must have before the entry. refusal: why it was not accepted.
+    blobs: files, by hash, that the coordinator must have before the entry. refusal: why it was not accepted.
     """
 
     key = models.CharField(max_length=200, unique=True)
     kind = models.CharField(max_length=20)
     text = models.TextField()
-    blob = models.CharField(max_length=64, blank=True)
+    blobs = models.JSONField(default=list)
     sent = models.BooleanField(default=False)
     seq = models.PositiveBigIntegerField(null=True, blank=True)
     refusal = models.CharField(max_length=300, blank=True)
