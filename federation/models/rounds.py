@@ -34,7 +34,7 @@ class Round(models.Model):
 
 
 class Participation(models.Model):
-    """One site in one round."""
+    """One site in one round. made: what its vote says it computed (JSON of MadeMember)."""
 
     round = models.ForeignKey(Round, on_delete=models.CASCADE, related_name="participations")
     peer = models.ForeignKey(Peer, on_delete=models.PROTECT, related_name="participations")
@@ -42,6 +42,7 @@ class Participation(models.Model):
     samples = models.PositiveIntegerField(default=0)
     reason = models.CharField(max_length=200, blank=True)
     ballot = models.CharField(max_length=8, blank=True)
+    made = models.TextField(blank=True)
     changed_at = models.PositiveBigIntegerField(default=0)
 
     class Meta:
