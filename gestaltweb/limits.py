@@ -7,6 +7,7 @@ stay in memory until they are sealed, and nobody can fill a disk.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -22,7 +23,11 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 SMALL: Final = 2 * 1024 * 1024  # forms, JSON, a drawn signature
 PHOTO_PATHS: Final = re.compile(r"^(/api)?/cases/\d+/photos/?$")
 BASE64_PATHS: Final = re.compile(r"^/(predict|encode|crop)/?$")
+FEDERATION: Final = "/federation/v1/"
+CHUNK_PATHS: Final = re.compile(r"^/federation/v1/blobs/[0-9a-f]{64}/[0-9]{1,16}$")
+ENTRY_PATH: Final = "/federation/v1/entries"
 MEGA: Final = 1024 * 1024
+SLACK: Final = 4096  # so that what is a little too large gets the door's own answer
 
 
 class BodyTooLarge(Exception):
@@ -35,7 +40,16 @@ def cap_for(path: str) -> int:
         return int(settings.UPLOAD_TOTAL_BYTES)
     if BASE64_PATHS.match(path):
         return int(settings.UPLOAD_MAX_BYTES) * 4 // 3 + SMALL
+    if path.startswith(FEDERATION):
+        return _federation_cap(path)
     return SMALL
+
+
+def _federation_cap(path: str) -> int:
+    """A chunk of 8 MiB, an entry of 1 MiB, and nothing elsewhere."""
+    if CHUNK_PATHS.match(path):
+        return 8 * MEGA + SLACK
+    return (MEGA if path == ENTRY_PATH else 0) + SLACK
 
 
 class BodyLimit:
@@ -50,12 +64,12 @@ class BodyLimit:
             return
         cap = cap_for(scope["path"])
         if _announced(scope) > cap:
-            await _refuse(send, cap)
+            await _refuse(send, cap, scope["path"])
             return
         try:
             await self.application(scope, _counted(receive, cap), send)
         except BodyTooLarge:  # raised while the body was read, so no answer has begun
-            await _refuse(send, cap)
+            await _refuse(send, cap, scope["path"])
 
 
 def _announced(scope: Scope) -> int:
@@ -80,13 +94,22 @@ def _counted(receive: Receive, cap: int) -> Receive:
     return counted
 
 
-async def _refuse(send: Send, cap: int) -> None:
+def _person(cap: int) -> tuple[bytes, bytes]:
     sentence = (
         f"This is larger than the {cap // MEGA} MB that fit here. Send fewer or smaller photos at a time.\n"
     )
-    body = sentence.encode()
+    return b"text/plain; charset=utf-8", sentence.encode()
+
+
+def _program(cap: int) -> tuple[bytes, bytes]:
+    answer = {"error": f"The body has more than the {cap} bytes that fit here.", "reason": "too-large"}
+    return b"application/json", json.dumps(answer).encode()
+
+
+async def _refuse(send: Send, cap: int, path: str) -> None:
+    kind, body = _program(cap) if path.startswith(FEDERATION) else _person(cap)
     headers = [
-        (b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store"),
+        (b"content-type", kind), (b"cache-control", b"no-store"),
         (b"content-length", str(len(body)).encode()), (b"connection", b"close"),
         (b"x-content-type-options", b"nosniff"),
     ]  # fmt: skip

@@ -52,6 +52,16 @@ def test_what_fits_passes_and_photos_have_more_room(settings) -> None:
     assert cap_for("/cases/7/photos/") < settings.FILE_UPLOAD_MAX_MEMORY_SIZE, "nothing is spooled to disk"
 
 
+def test_sites_of_a_federation_have_room_for_a_chunk_and_an_entry_and_nothing_more(settings) -> None:
+    chunk = f"/federation/v1/blobs/{'0' * 64}/8388608"
+    assert 8 * 2**20 <= cap_for(chunk) < 8 * 2**20 + 2**16
+    assert 2**20 <= cap_for("/federation/v1/entries") < 2**20 + 2**16
+    assert cap_for("/federation/v1/links") < 2**16 and cap_for(chunk + "/x") < 2**16
+    assert cap_for("/federation/v1/blobs/X/0") < 2**16
+    assert cap_for(chunk) < settings.FILE_UPLOAD_MAX_MEMORY_SIZE
+    assert asyncio.run(ask(chunk, [bytes(2**20)] * 9))[0] == 413
+
+
 def test_several_large_files_arrive_all_and_in_memory() -> None:
     import io
 

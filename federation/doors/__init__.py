@@ -1,0 +1,1 @@
+"""HTTP at the coordinator: signed requests of member sites. Mounted in the coordinator's role only."""
