@@ -6,6 +6,7 @@ superuser, no staff flag: only roles, teams and the second factor count (docs/da
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from django.db import models
@@ -45,7 +46,16 @@ ACTIONS: Final[dict[str, frozenset[str]]] = {
     "audit.view": frozenset({A, U}),
     "arc.call": frozenset({P}),
 }
-SECOND_FACTOR: Final = frozenset({"model.manage", "users.manage"})
+SECOND_FACTOR: Final = {"model.manage", "users.manage"}
+
+
+def register_actions(actions: Mapping[str, frozenset[str]], *, second_factor: Iterable[str]) -> None:
+    """Let another room's actions be asked here: action → roles. ValueError for a name with other roles."""
+    taken = sorted(name for name in actions if ACTIONS.get(name, actions[name]) != actions[name])
+    if taken:
+        raise ValueError(f"there are actions named {', '.join(taken)} already")
+    ACTIONS.update(actions)
+    SECOND_FACTOR.update(second_factor)
 
 
 def has_second_factor(user: User) -> bool:

@@ -6,3 +6,6 @@ class FederationConfig(AppConfig):
 
     name = "federation"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from federation import permissions  # noqa: F401  adds the federation's actions to the one policy
