@@ -121,6 +121,7 @@ class RoundPlan:
     schedule: Schedule
     vote: VoteTerms
     data_use: str
+    rows_per_member: int = 4  # embedding rows of one photo: original and flipped, colour and grey
 
     def __post_init__(self) -> None:
         _require(self.version == VERSION, "This plan has another version. Update the older site.")
@@ -135,6 +136,7 @@ class RoundPlan:
         _require(1 <= self.vote.quorum <= len(sites), "The quorum lies between 1 and the number of sites.")
         _require(1 <= self.vocabulary_size <= 1 << 20, "The catalogue has 1 to 2^20 syndromes.")
         _require(0 < len(self.data_use) <= 2000, "A plan says in words what the data is used for.")
+        _require(1 <= self.rows_per_member <= 4, "A member gives one to four rows per photo.")
         names = [member.name for member in self.members]
         _require(bool(names) and len(set(names)) == len(names), "A plan names its members, each once.")
         for member in self.members:

@@ -62,6 +62,7 @@ _OWN: Final[Table] = {
     ("advertised", "shared"): "shared",
     ("shared", "received"): "received",
     ("received", "prepared"): "prepared",  # the plain input lies in the key folder
+    ("prepared", "withdrawn"): "received",  # a patient withdrew: the input is made again without them
     ("prepared", "masked"): "masked",
     ("masked", "signed"): "signed",
     ("signed", "answered"): "answered",

@@ -12,8 +12,7 @@ from federation.models.rounds import Round
 class SecureSum(models.Model):
     """One secure sum as the transcript tells it. name: "<round, 16 digits>.<purpose>.<attempt>".
 
-    sites: participants; keyed: those who sent keys; survivors: whose input is in. due: milliseconds since
-    1970 by which the step in hand must be over; only the coordinator sets it.
+    sites: participants; keyed: those who sent keys; survivors: whose input is in.
     """
 
     name = models.CharField(max_length=120, unique=True)
@@ -29,7 +28,6 @@ class SecureSum(models.Model):
     bits = models.PositiveSmallIntegerField()
     result = models.CharField(max_length=64, blank=True)
     reason = models.CharField(max_length=300, blank=True)
-    due = models.PositiveBigIntegerField(default=0)
 
     class Meta:
         ordering = ["pk"]

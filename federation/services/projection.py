@@ -22,7 +22,7 @@ from federation.transcript import Link, rotation_bytes
 
 
 def entry_project(link: Link) -> None:
-    """Apply one link in the caller's transaction. FederationError, and nothing changed, if it does not fit."""
+    """Apply one link in the caller's transaction. FederationError, nothing changed, if it does not fit."""
     entry = link.entry
     if (entry.author == kinds.COORDINATOR) != (entry.kind in kinds.BY_COORDINATOR):
         raise InvalidMessage(f"A {entry.kind} entry is not {entry.author}'s to make.")
