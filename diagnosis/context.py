@@ -1,4 +1,4 @@
-"""What every page shows: the site, its version, and the model in use."""
+"""What every page shows: the site, its role and version, and the model in use."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ def site(request: HttpRequest) -> dict[str, Any]:
     """Template context of all pages."""
     return {
         "site_name": settings.SITE_NAME,
+        "site_role": settings.SITE_ROLE,
         "version": settings.VERSION,
         "extractor": SimpleLazyObject(extractor_adopted),
     }

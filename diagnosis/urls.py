@@ -6,8 +6,9 @@ from diagnosis.api import urls as api
 from diagnosis.views import administration, cases, decisions, intake, ledger, patients, photos, pictures
 
 app_name = "clinic"
-urlpatterns: list[URLPattern | URLResolver] = [
-    # --- cases ---
+Patterns = list[URLPattern | URLResolver]
+
+case_patterns: Patterns = [
     path("", cases.home, name="home"),
     path("cases/", cases.case_list, name="case_list"),
     path("cases/new/", cases.case_new, name="case_new"),
@@ -27,7 +28,13 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("photos/<int:pk>/<slug:kind>/", pictures.photo_picture, name="photo_picture"),
     path("gallery/<int:pk>/", pictures.gallery_picture, name="gallery_picture"),
     path("composites/<int:pk>/", pictures.composite_picture, name="composite_picture"),
-    # --- administration ---
+    path("model/", administration.model_page, name="model_page"),
+    path("model/<int:pk>/adopt/", administration.model_adopt, name="model_adopt"),
+    path("model/roll-back/", administration.model_roll_back, name="model_roll_back"),
+]
+
+# All that a site without patients (a federation's coordinator) takes from here.
+administration_patterns: Patterns = [
     path("users/", administration.user_list, name="user_list"),
     path("users/<int:pk>/", administration.user_page, name="user_page"),
     path("users/<int:pk>/link/", administration.user_link, name="user_link"),
@@ -38,10 +45,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("teams/", administration.team_new, name="team_new"),
     path("audit/", administration.audit_list, name="audit_list"),
     path("audit.csv", administration.audit_csv, name="audit_csv"),
-    path("model/", administration.model_page, name="model_page"),
-    path("model/<int:pk>/adopt/", administration.model_adopt, name="model_adopt"),
-    path("model/roll-back/", administration.model_roll_back, name="model_roll_back"),
-    # --- patients, consent, intake, ledger ---
+]
+
+# Patients, consent, intake, ledger.
+patient_patterns: Patterns = [
     path("patients/", patients.patients, name="patient_list"),
     path("patients/new/", patients.patient_new, name="patient_new"),
     path("patients/<int:pk>/", patients.patient_page, name="patient_page"),
@@ -67,6 +74,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("ledger/stop/<slug:tier>/", ledger.ledger_stop, name="ledger_stop"),
     path("ledger/withdraw/", ledger.ledger_withdraw, name="ledger_withdraw"),
     path("ledger/leave/", ledger.ledger_leave, name="ledger_leave"),
-    # --- api ---
-    *api.urlpatterns,
 ]
+
+urlpatterns: Patterns = [*case_patterns, *administration_patterns, *patient_patterns, *api.urlpatterns]

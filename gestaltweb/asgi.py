@@ -1,4 +1,4 @@
-"""HTTP and WebSocket, and a lifespan that Django itself ignores: it starts and stops the embedded worker."""
+"""HTTP and WebSocket, and a lifespan that Django itself ignores: it starts and stops what is embedded."""
 
 from __future__ import annotations
 
@@ -62,11 +62,16 @@ class Lifespan:
             await asyncio.to_thread(worker.stop)
 
 
+def _sockets() -> list[Any]:
+    """Progress of cases; a coordinator has none."""
+    return websocket_urlpatterns if settings.SITE_ROLE == "hospital" else []
+
+
 application = Lifespan(
     ProtocolTypeRouter(
         {
             "http": BodyLimit(cast(Application, http)),
-            "websocket": SameOrigin(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
+            "websocket": SameOrigin(AuthMiddlewareStack(URLRouter(_sockets()))),
         }
     )
 )

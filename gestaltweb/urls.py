@@ -1,8 +1,10 @@
-"""Root URLs of a hospital's site."""
+"""Root URLs of a hospital's site. A coordinator's are in `coordinator_urls`."""
+
+from importlib.util import find_spec
 
 from django.db import connection
 from django.http import HttpRequest, JsonResponse
-from django.urls import include, path
+from django.urls import URLPattern, URLResolver, include, path
 
 
 def health(request: HttpRequest) -> JsonResponse:
@@ -12,11 +14,15 @@ def health(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"status": "running"})
 
 
-urlpatterns = [
+Patterns = list[URLPattern | URLResolver]
+console: Patterns = [path("federation/", include("federation.urls"))] if find_spec("federation.urls") else []
+#: What both roles have.
+common: Patterns = [
     path("health/", health, name="health"),
     path("account/", include("allauth.urls")),
-    path("", include("diagnosis.urls")),
+    *console,
 ]
+urlpatterns: Patterns = [*common, path("", include("diagnosis.urls"))]
 handler400 = "diagnosis.views.errors.bad_request"
 handler403 = "diagnosis.views.errors.permission_denied"
 handler404 = "diagnosis.views.errors.not_found"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.utils.translation import get_language
@@ -19,8 +20,8 @@ PATIENT_PATHS: Final = ("/i/", "/intake/", "/ledger/", "/language/")
 
 
 def is_patient_path(request: HttpRequest) -> bool:
-    """Whether the address is one of the patient's own, also where no page answers."""
-    return request.path.startswith(PATIENT_PATHS)
+    """Whether the address is one of the patient's own, also where no page answers. A coordinator has none."""
+    return settings.SITE_ROLE == "hospital" and request.path.startswith(PATIENT_PATHS)
 
 
 def patient_error(heading: str, remedy: str, status: int) -> HttpResponse:

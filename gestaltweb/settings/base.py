@@ -35,7 +35,7 @@ ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]")
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 # Whose X-Forwarded-For is believed: without it, all patients behind a proxy share one limit of tries.
 TRUSTED_PROXIES = env.networks("TRUSTED_PROXY")
-ROOT_URLCONF = "gestaltweb.urls"
+ROOT_URLCONF = "gestaltweb.urls" if SITE_ROLE == "hospital" else "gestaltweb.coordinator_urls"
 ASGI_APPLICATION = "gestaltweb.asgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "diagnosis.User"

@@ -1,4 +1,4 @@
-"""Make or complete this site: keys, database, catalogue, default extractor, first admin. Idempotent."""
+"""Make or complete this site: keys, database, catalogue, first admin; a hospital's model too. Idempotent."""
 
 from __future__ import annotations
 
@@ -28,10 +28,8 @@ class Command(BaseCommand):
         _prepare_folders()
         call_command("migrate", verbosity=0)
         catalogue.catalogue_load()
-        if not options["no_extractor"]:
-            model.extractor_install_shipped()
-        if not Team.objects.exists():
-            users.team_create(user=None, name=options["team"])
+        if settings.SITE_ROLE == "hospital":
+            _prepare_clinic(options)
         link = _first_admin(options["admin"])
         self.stdout.write(f"{settings.SITE_NAME} is set up in {settings.GESTALTWEB_HOME}")
         if link:
@@ -50,6 +48,14 @@ def _prepare_folders() -> None:
             raise CommandError("This site has its keys elsewhere: mount its key folder, then try again.")
         vault.create_master_key()
     vault.require_own_master_key()
+
+
+def _prepare_clinic(options: dict[str, Any]) -> None:
+    """What only a hospital has: a model and a team."""
+    if not options["no_extractor"]:
+        model.extractor_install_shipped()
+    if not Team.objects.exists():
+        users.team_create(user=None, name=options["team"])
 
 
 def _first_admin(username: str) -> str | None:
