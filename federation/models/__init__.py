@@ -1,6 +1,13 @@
 """The federation's tables. One file per idea; constraints here, workflows in services."""
 
-from federation.models.learning import AdoptedModel, Curve, GlobalModel, PhotoFeatures, SiteValidation
+from federation.models.learning import (
+    AdoptedModel,
+    Curve,
+    GlobalModel,
+    PhotoFeatures,
+    PublishedCentroids,
+    SiteValidation,
+)
 from federation.models.rounds import Approval, Participation, Round, StandingRule
 from federation.models.sites import Confirmation, Invitation, Membership, Nonce, Peer
 from federation.models.sums import Contribution, Opening, OwnSum, SecureSum, SumMessage
@@ -23,6 +30,7 @@ __all__ = [
     "Participation",
     "Peer",
     "PhotoFeatures",
+    "PublishedCentroids",
     "Round",
     "SecureSum",
     "SiteValidation",

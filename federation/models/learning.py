@@ -82,3 +82,14 @@ class AdoptedModel(Evidence):
 
     def __str__(self) -> str:
         return f"adoption of model {self.model_id}"
+
+
+class PublishedCentroids(Evidence):
+    """Centroids that the federation published with a model: a safetensors blob, scored against locally."""
+
+    model = models.OneToOneField(GlobalModel, on_delete=models.PROTECT, related_name="kept_centroids")
+    sha256 = models.CharField(max_length=64)
+    at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"centroids of model {self.model_id}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-
 from federation import kinds
 from federation.errors import FederationError
 from federation.learning.errors import LearningError
@@ -65,7 +64,9 @@ def _approving(round_: Round, plan: RoundPlan, now: int) -> Following:
         return None
     live = live_sites(round_)
     if len(live) < plan.minimum_participants:
-        return _aborted(round_, f"{len(live)} hospitals take part; the plan needs {plan.minimum_participants}.")
+        return _aborted(
+            round_, f"{len(live)} hospitals take part; the plan needs {plan.minimum_participants}."
+        )
     return kinds.Answered(round_.sha256, tuple(live)), f"answered/{round_.sha256}"
 
 
@@ -81,7 +82,8 @@ def _begin(round_: Round, plan: RoundPlan, purpose: Any, member: str = "") -> Fo
     live = live_sites(round_)
     if len(live) < plan.minimum_participants:
         return _aborted(
-            round_, f"{len(live)} hospitals remain; the plan needs {plan.minimum_participants}. Nothing was opened."
+            round_,
+            f"{len(live)} hospitals remain; the plan needs {plan.minimum_participants}. Nothing was opened.",
         )
     attempt = 1 + round_.sums.filter(purpose=purpose, member=member).count()
     name = sum_name(round_.sha256, purpose, member, attempt)
@@ -171,7 +173,8 @@ def _inputs(round_: Round, total: SecureSum, now: int) -> Following:
         return None
     if not _enough(sent, total):
         return _aborted(
-            round_, f"{len(sent)} hospitals sent their masked input; too few to open a sum. Nothing was opened."
+            round_,
+            f"{len(sent)} hospitals sent their masked input; too few to open a sum. Nothing was opened.",
         )
     return kinds.InputsClosed(total.name, tuple(sent)), f"inputs/{total.name}"
 

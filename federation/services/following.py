@@ -49,9 +49,18 @@ def _link_follow(link: Link) -> None:
         entry_project(link)
         link_store(link)
         if link.entry.author == membership.name:
-            Outgoing.objects.filter(key=link.entry.key).update(sent=True, seq=link.seq, refusal="")
+            _own_entry(link)
         membership.seq, membership.sha256 = link.seq, link.sha256
         membership.save(update_fields=["seq", "sha256"])
+
+
+def _own_entry(link: Link) -> None:
+    """What this site said has its place now; a new key that it announced is in use from here on."""
+    Outgoing.objects.filter(key=link.entry.key).update(sent=True, seq=link.seq, refusal="")
+    if link.entry.kind == "Rotate":
+        from federation.services.rotation import key_promote
+
+        key_promote(str(link.entry.body["public_key"]))
 
 
 def _require_known(link: Link) -> None:

@@ -9,11 +9,11 @@ import numpy.typing as npt
 
 from diagnosis.models import Syndrome
 from federation.errors import InvalidMessage
+from federation.learning.config import TrainingPlan
 from federation.learning.errors import StatisticsRefused
 from federation.learning.statistics import open_classes, read_counts
 from federation.models import Round, SecureSum
 from federation.plans import RoundPlan, parse_plan, training_plan
-from federation.learning.config import TrainingPlan
 from federation.storage import blob_bytes
 
 Words64 = npt.NDArray[np.uint64]
