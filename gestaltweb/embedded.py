@@ -9,18 +9,16 @@ thread may do, so its WorkController is used.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
 import threading
 from collections.abc import Callable
-from importlib import import_module
-from importlib.util import find_spec
+from pathlib import Path
 from typing import IO, Any
 
 from django.conf import settings
 from django.db import close_old_connections
-
-from gestaltweb.only_one import only_one
 
 log = logging.getLogger(__name__)
 STOP_SECONDS = 20.0
@@ -90,13 +88,13 @@ class EmbeddedWorker:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take the site's lock, hand progress to `loop`, begin to work. RuntimeError for a second server."""
         from diagnosis import vault
+        from federation.agent import loop as federation
 
         vault.require_own_master_key()
         self._lock_file = _alone()
         if settings.SITE_ROLE == "hospital":
             self._start_clinic(loop)
-        if (federation := _federation_loop()) is not None:
-            federation.start()
+        federation.start()
 
     def _start_clinic(self, loop: asyncio.AbstractEventLoop) -> None:
         from diagnosis import jobs, progress
@@ -114,9 +112,9 @@ class EmbeddedWorker:
         from celery.worker import state
 
         from diagnosis import progress
+        from federation.agent import loop as federation
 
-        if self._lock_file is not None and (federation := _federation_loop()) is not None:
-            federation.stop()
+        federation.stop()
         sweeper.stop()
         progress.serve_from(None)
         if self._thread is not None:
@@ -173,16 +171,19 @@ def _warm_up() -> None:
         close_old_connections()
 
 
-def _federation_loop() -> Any:
-    """The site's side of its federation, or the coordinator's; it rests while there is no membership."""
-    if find_spec("federation.agent") is None:
-        return None
-    return import_module("federation.agent").loop
-
-
 def _alone() -> IO[str]:
     """The lock of this GESTALTWEB_HOME: two embedded workers on one SQLite file would wake no one else's."""
-    return only_one("serve.lock", "A server")
+    path = Path(settings.GESTALTWEB_HOME) / "serve.lock"
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = path.open("w", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise RuntimeError(
+            f"A server already runs for {settings.GESTALTWEB_HOME}. Stop it first, or use another home."
+        ) from None
+    return lock
 
 
 worker = EmbeddedWorker()

@@ -80,7 +80,7 @@ def test_a_coordinator_is_set_up_without_model_and_team(coordinator: Any) -> Non
 def test_urls_follow_the_role_and_a_coordinator_loads_no_torch(role: str, tmp_path: Path) -> None:
     code = (
         "import json, sys; from gestaltweb import asgi; from django.urls import get_resolver, is_valid_path;"
-        "from gestaltweb.embedded import _federation_loop; _federation_loop(); get_resolver().url_patterns;"
+        "import federation.agent; get_resolver().url_patterns;"
         "print(json.dumps([bool(is_valid_path(path)) for path in ('/cases/', '/federation/v1/links')] + ["
         "'torch' in sys.modules]))"
     )
