@@ -312,6 +312,11 @@ def blob_path(sha256: str) -> Path:
     return _final(sha256)
 
 
+def blob_bytes(sha256: str) -> bytes:
+    """All of a complete file. NotHere otherwise."""
+    return blob_path(sha256).read_bytes()
+
+
 def chunk_read(*, sha256: str, offset: int) -> bytes:
     """At most 8 MiB from `offset` of a complete file."""
     path = blob_path(sha256)

@@ -6,6 +6,7 @@ A stream's key is used for one stream only, so the counter starts at zero. Masks
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -22,6 +23,18 @@ _ZEROS = bytes(BLOCK_BYTES)
 def little_endian(words: Words) -> bytes:
     """The bytes of (k,) words that are sent and hashed, the same on every machine."""
     return words.astype(words.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def words_sha256(words: Words) -> bytes:
+    """(32,) bytes: sha256 of the `little_endian` bytes, without a copy where memory holds them already."""
+    whole = hashlib.sha256()
+    update_sha256(whole, words)
+    return whole.digest()
+
+
+def update_sha256(whole: hashlib._Hash, words: Words) -> None:
+    """The same for words that come in chunks."""
+    whole.update(np.ascontiguousarray(words, dtype=words.dtype.newbyteorder("<")).data)
 
 
 @dataclass(frozen=True)

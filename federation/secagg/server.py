@@ -15,7 +15,7 @@ import numpy as np
 from federation.secagg import keys as k
 from federation.secagg import rules, shamir, wire
 from federation.secagg.errors import MessageRefused, OutOfOrder
-from federation.secagg.masks import Masker, SignedKey, Words, little_endian
+from federation.secagg.masks import Masker, SignedKey, Words, update_sha256
 from federation.secagg.site import require_advert
 
 
@@ -229,7 +229,7 @@ class _Reader:
         for chunk in chunks:
             if chunk.dtype != self._dtype or chunk.ndim != 1:
                 raise MessageRefused(f"The masked input of {self._site} is not of the plan's ring.")
-            self._sha256.update(little_endian(chunk))
+            update_sha256(self._sha256, chunk)
             self._words += len(chunk)
             yield chunk
 

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from federation.secagg import keys as k
 from federation.secagg import rules, shamir, wire
 from federation.secagg.errors import MessageRefused, OutOfOrder, OutOfRange
-from federation.secagg.masks import Masker, SignedKey, Words, little_endian
+from federation.secagg.masks import Masker, SignedKey, Words, little_endian, words_sha256
 
 Adverts = dict[str, wire.KeyAdvert]
 DUMP_VERSION = 2
@@ -215,7 +215,7 @@ class SiteSession:
         if words.shape != (self.context.words,) or words.dtype.itemsize * 8 != self.context.bits:
             raise OutOfRange("The input has another length or ring than the plan's. Nothing was sent.")
         masked = words.copy()
-        self.masker(hashlib.sha256(little_endian(words)).digest(), store).apply(masked)
+        self.masker(words_sha256(words), store).apply(masked)
         data = little_endian(masked)
         return data, self.commit(hashlib.sha256(data).digest())
 
