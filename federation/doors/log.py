@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Any, Final
 
-from channels.db import database_sync_to_async
+from asgiref.sync import sync_to_async
 from django.db import transaction
 from django.http import HttpRequest, JsonResponse
 
@@ -49,13 +49,13 @@ async def links(request: HttpRequest) -> JsonResponse:
     """{"links", "head", "health"} after `after`; waits up to `wait` seconds for the first link."""
     from federation.services.coordination import links_after
 
-    await database_sync_to_async(peer_authenticate)(request)
+    await sync_to_async(peer_authenticate)(request)
     after = whole(request.GET.get("after"), "number after which links are asked for")
     until = time.monotonic() + whole(request.GET.get("wait", "0"), "wait", maximum=LONGEST_WAIT)
-    read = database_sync_to_async(links_after)
+    read = sync_to_async(links_after)
     while not (found := await read(seq=after, limit_bytes=LINKS_BYTES)) and time.monotonic() < until:
         await asyncio.sleep(INTERVAL)
-    return JsonResponse(await database_sync_to_async(_news)(found))
+    return JsonResponse(await sync_to_async(_news)(found))
 
 
 def _news(found: list[dict[str, Any]]) -> dict[str, Any]:
