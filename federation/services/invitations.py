@@ -21,6 +21,7 @@ from diagnosis.services.audit import audit
 from federation.models import Invitation
 from federation.permissions import require, require_coordinator
 from federation.services.own import membership_now
+from federation.services.texts import require_title
 from federation.transport import require_address
 
 LIFETIME: Final = dt.timedelta(days=14)
@@ -39,14 +40,6 @@ class InvitationCode:
     coordinator_key: str
     token: str = field(repr=False)
     title: str = ""
-
-
-def require_title(title: str) -> str:
-    """A name as people read it, in 1 to 80 printable characters, or InvalidInput."""
-    title = " ".join(title.split())
-    if not 0 < len(title) <= 80 or not title.isprintable():
-        raise InvalidInput("Give a name of 1 to 80 characters, as people should read it.")
-    return title
 
 
 def invitation_create(*, user: User | None, title: str, address: str = "") -> str:

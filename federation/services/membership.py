@@ -16,10 +16,11 @@ from federation import identity, kinds
 from federation.models import Membership, Outgoing, Peer
 from federation.permissions import require, require_coordinator, require_hospital
 from federation.services.confirmations import peer_confirm, peer_unconfirm
-from federation.services.invitations import code_parse, invitation_create, require_title
+from federation.services.invitations import code_parse, invitation_create
 from federation.services.own import membership_found, membership_locked, own_peer
 from federation.services.rotation import key_rotate
 from federation.services.speaking import entry_say
+from federation.services.texts import require_reason, require_title
 from federation.services.withdrawing import sums_leave
 from federation.transport import require_address
 
@@ -29,7 +30,6 @@ __all__ = [
 ]  # fmt: skip
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-REASON_LENGTH: Final = 200
 
 
 def federation_found(*, user: User | None, title: str, address: str = "") -> Membership:
@@ -112,7 +112,7 @@ def site_leave(*, user: User, reason: str) -> Outgoing:
     """
     require_hospital()
     require(user, "federation.manage")
-    reason = _require_reason(reason)
+    reason = require_reason(reason)
     with transaction.atomic():
         membership = membership_locked()
         said = entry_say(kinds.Leave(reason), key=f"leave/{membership.federation[:16]}")
@@ -129,17 +129,10 @@ def peer_remove(*, user: User, peer: Peer, reason: str) -> None:
 
     require_coordinator()
     require(user, "coordinator.manage")
-    reason = _require_reason(reason)
+    reason = require_reason(reason)
     with transaction.atomic():
         if Peer.objects.select_for_update().get(pk=peer.pk).state != "joined":
             return
         coordinator_say(kinds.Removed(peer.name, reason), key=f"removed/{peer.name}")
         audit(actor=user, action="federation.peer_removed", subject=f"peer:{peer.pk}", name=peer.name)
     peer.refresh_from_db()
-
-
-def _require_reason(reason: str) -> str:
-    reason = " ".join(reason.split())
-    if not 0 < len(reason) <= REASON_LENGTH:
-        raise InvalidInput(f"Give a reason of at most {REASON_LENGTH} characters. Every member reads it.")
-    return reason
