@@ -61,7 +61,11 @@ class World:
     def _connection(self, name: str) -> Any:
         if name not in self.connections:
             made = connections.create_connection("default")
-            made.settings_dict = made.settings_dict | {"NAME": str(self.folder / name / "database.sqlite3")}
+            fast = "PRAGMA journal_mode=WAL;PRAGMA synchronous=OFF;PRAGMA foreign_keys=ON;"
+            made.settings_dict = made.settings_dict | {
+                "NAME": str(self.folder / name / "database.sqlite3"),
+                "OPTIONS": made.settings_dict["OPTIONS"] | {"init_command": fast},
+            }
             self.connections[name] = made
         return self.connections[name]
 
@@ -180,6 +184,7 @@ class World:
             return {
                 "state": found.state if found else None, "reason": found.reason if found else "",
                 "sites": dict(found.participations.values_list("peer__name", "state")) if found else {},
+                "why": dict(found.participations.values_list("peer__name", "reason")) if found else {},
                 "sums": {total.name.split(".", 1)[1]: (total.state, total.result)
                          for total in found.sums.all()} if found else {},
                 "alarm": membership.alarm, "seq": membership.seq, "sha256": membership.sha256,
