@@ -91,11 +91,11 @@ def act(line: Line) -> None:
     membership = membership_found()
     if membership is None or membership.alarm or membership.left:
         return
-    sums.sums_step()
-    for own in checking.unchecked():
+    for own in checking.unchecked():  # first: the next sum builds on them
         for sha256, size in checking.files_needed(own):
             _fetch(line, sha256, size)
         checking.sum_recheck(own)
+    sums.sums_step()
     own_rounds.rounds_step()
     _adopt(line)
 
