@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 Words = npt.NDArray[np.uint32] | npt.NDArray[np.uint64]
 
 BLOCK_BYTES = 256 * 1024  # stays in the second-level cache, so that each word is written to memory once
-_ZEROS = bytes(BLOCK_BYTES)
+_ZEROS = memoryview(bytes(BLOCK_BYTES))
 
 
 def little_endian(words: Words) -> bytes:
@@ -51,11 +51,9 @@ class Stream:
     def __init__(self, key: bytes) -> None:
         self._cipher = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
 
-    def read_into(self, block: bytearray, size: int) -> memoryview:
-        """The next `size` bytes, written over `block`."""
-        view = memoryview(block)[:size]
-        self._cipher.update_into(memoryview(_ZEROS)[:size], view)
-        return view
+    def read_into(self, block: memoryview) -> None:
+        """The next bytes of the stream, written over `block`."""
+        self._cipher.update_into(_ZEROS[: len(block)], block)
 
 
 class Masker:
@@ -73,9 +71,8 @@ class Masker:
         stream_order = words.dtype.newbyteorder("<")  # the same words on every machine
         for start in range(0, len(words), step):
             part = words[start : start + step]
+            block = memoryview(self._block)[: part.nbytes]
+            mask = np.frombuffer(block, dtype=stream_order)
             for stream, add in self._streams:
-                mask = np.frombuffer(stream.read_into(self._block, part.nbytes), dtype=stream_order)
-                if add:
-                    np.add(part, mask, out=part)
-                else:
-                    np.subtract(part, mask, out=part)
+                stream.read_into(block)
+                (np.add if add else np.subtract)(part, mask, out=part)
