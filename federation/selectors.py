@@ -1,32 +1,43 @@
-"""Reads of the federation for its pages."""
+"""Reads of the federation for its pages. Members: `peer_selectors`; one round: `round_selectors`."""
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import dataclass
 
 from django.db.models import QuerySet
 
-from federation.models import Approval, GlobalModel, Invitation, Membership, Peer, Round, StandingRule
+from federation import identity
+from federation.models import GlobalModel, Invitation, Membership, Outgoing, Round, StandingRule
+from federation.peer_selectors import (
+    PeerRow,
+    key_confirmed_here,
+    keys_confirmed,
+    peers_with_confirmations,
+)
+from federation.round_selectors import (
+    CurveLine,
+    Moment,
+    SiteProgress,
+    SumProgress,
+    Timeline,
+    ValidationFigures,
+    approval_of,
+    curves,
+    round_timeline,
+    validation,
+    waiting_for_answer,
+)
+from federation.services.own import membership_found
+from federation.states import ENDED
 
+__all__ = [
+    "CurveLine", "Moment", "Overview", "PeerRow", "SiteProgress", "SumProgress", "Timeline",
+    "ValidationFigures", "approval_of", "curves", "federation_overview", "invitations", "key_confirmed_here",
+    "keys_confirmed", "peers_with_confirmations", "published_models", "round_timeline", "rounds",
+    "standing_rules", "validation", "waiting_for_answer",
+]  # fmt: skip
 
-@dataclass(frozen=True)
-class PeerRow:
-    """A member as this site sees it.
-
-    confirmed_here: by this site's admin, for the key it has now; confirmed_by: titles of the sites that
-    confirmed this key; waiting: "", "confirm" or "unconfirm", said but not accepted yet. health: a sentence.
-    """
-
-    peer: Peer
-    fingerprint: str
-    is_own: bool
-    confirmed_here: bool
-    confirmed_by: tuple[str, ...]
-    waiting: str
-    last_seen_at: dt.datetime | None
-    health: str
-    healthy: bool
+REFUSED_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,8 @@ class Overview:
     """The federation's first page. membership None: this site belongs to none yet.
 
     to_confirm: joined members whose key this site's admin has not compared. current: the unfinished round.
-    unsent, refused: entries of this site that wait, and why the last ones were not accepted.
+    unsent: entries of this site that wait; refused: why the last ones were not accepted. next_step: a
+    sentence that says what a person does next, or "".
     """
 
     membership: Membership | None
@@ -52,142 +64,70 @@ class Overview:
     next_step: str
 
 
-@dataclass(frozen=True)
-class Moment:
-    """One state on the timeline. at: None while it has not been reached; reached: whether it was."""
-
-    state: str
-    label: str
-    at: dt.datetime | None
-    reached: bool
-    is_current: bool
-
-
-@dataclass(frozen=True)
-class SiteProgress:
-    """One site's part in a round. label: its state in words; silent: not heard of for longer than a poll."""
-
-    name: str
-    title: str
-    state: str
-    label: str
-    samples: int
-    reason: str
-    ballot: str
-    changed_at: dt.datetime | None
-    last_seen_at: dt.datetime | None
-    silent: bool
-    is_own: bool
-
-
-@dataclass(frozen=True)
-class SumProgress:
-    """One secure sum. own_state: this site's side, or ""; checked: what it found adding up itself."""
-
-    name: str
-    label: str
-    state: str
-    state_label: str
-    attempt: int
-    sites: tuple[str, ...]
-    survivors: tuple[str, ...]
-    words: int
-    bytes_each: int
-    result: str
-    reason: str
-    own_state: str
-    checked: str
-    due: dt.datetime | None
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """A round as everybody can follow it. next: sentences that say what happens next and without whom."""
-
-    round: Round
-    moments: tuple[Moment, ...]
-    sites: tuple[SiteProgress, ...]
-    sums: tuple[SumProgress, ...]
-    next: tuple[str, ...]
-    ended: bool
-    answer_by: dt.datetime
-
-
-@dataclass(frozen=True)
-class CurveLine:
-    """Local training of one member in one attempt. points: (epoch, mean loss, macro top-1 or None)."""
-
-    member: str
-    attempt: int
-    points: tuple[tuple[int, float, float | None], ...]
-
-
-@dataclass(frozen=True)
-class ValidationFigures:
-    """What the candidate did for this site's own held-out patients; accuracies in [0, 1] or None.
-
-    change: (low, estimate, high) of candidate − now, or None.
-    """
-
-    ballot: str
-    reason: str
-    before: float | None
-    after: float | None
-    alone: float | None
-    patients: int
-    change: tuple[float, float, float] | None
-
-
 def federation_overview() -> Overview:
     """Everything the federation's first page says."""
-    raise NotImplementedError
+    membership = membership_found()
+    if membership is None:
+        step = "Join a federation with an invitation's code, or found one at the coordinator's site."
+        return Overview(None, False, "", "", (), (), None, (), None, 0, (), "", step)
+    coordinator = membership.role == "coordinator"
+    peers = peers_with_confirmations()
+    to_confirm = (
+        () if coordinator else tuple(row for row in peers if not row.is_own and not row.confirmed_here)
+    )
+    waiting = () if coordinator else waiting_for_answer()
+    refused = Outgoing.objects.exclude(refusal="").order_by("-pk")[:REFUSED_SHOWN]
+    return Overview(
+        membership=membership, is_coordinator=coordinator,
+        coordinator_fingerprint=identity.fingerprint(membership.coordinator_key),
+        own_fingerprint=identity.fingerprint(identity.public_hex(identity.identity_now())), peers=peers,
+        to_confirm=to_confirm, current=Round.objects.exclude(state__in=ENDED).first(), waiting=waiting,
+        model=published_models().first(), unsent=Outgoing.objects.filter(sent=False).count(),
+        refused=tuple(f"{row.kind}: {row.refusal}" for row in refused), alarm=membership.alarm,
+        next_step=_next_step(membership, peers, to_confirm, waiting),
+    )  # fmt: skip
 
 
-def peers_with_confirmations() -> tuple[PeerRow, ...]:
-    """Members that have not left, this site among them, in order of name."""
-    raise NotImplementedError
+def _next_step(
+    membership: Membership, peers: tuple[PeerRow, ...], to_confirm: tuple[PeerRow, ...],
+    waiting: tuple[Round, ...],
+) -> str:  # fmt: skip
+    """The most urgent thing that a person does, in a sentence."""
+    if membership.alarm:
+        return "This site has stopped following the coordinator. Telephone its admin before anything else."
+    if membership.left:
+        return "This site has left the federation. Its records stay here."
+    if membership.role == "coordinator":
+        return "" if peers else "Invite the first hospital."
+    if not any(row.is_own for row in peers):
+        refused = Outgoing.objects.filter(kind="Join").exclude(refusal="").exists()
+        return (
+            "The coordinator did not admit this site. Join again with a new invitation or another name."
+            if refused
+            else "The coordinator has not admitted this site yet. This page changes by itself."
+        )
+    if waiting:
+        return f"Round {waiting[0].number} waits for this hospital's answer."
+    if to_confirm:
+        return f"Telephone {to_confirm[0].peer.title}, compare its fingerprint and confirm it."
+    return ""
 
 
 def rounds() -> QuerySet[Round]:
     """All rounds, newest first, with proposer at hand."""
-    raise NotImplementedError
-
-
-def round_timeline(round_: Round) -> Timeline:
-    """A round's states with times, its sites, its sums, and what happens next."""
-    raise NotImplementedError
-
-
-def curves(round_: Round) -> tuple[CurveLine, ...]:
-    """This site's own training curves of a round."""
-    raise NotImplementedError
-
-
-def validation(round_: Round) -> ValidationFigures | None:
-    """This site's own figures for a round's candidate, or None."""
-    raise NotImplementedError
-
-
-def waiting_for_answer() -> tuple[Round, ...]:
-    """Rounds that wait for this hospital's answer."""
-    raise NotImplementedError
-
-
-def approval_of(round_: Round) -> Approval | None:
-    """This hospital's answer to a round, or None."""
-    raise NotImplementedError
+    return Round.objects.select_related("proposer").order_by("-number", "-pk")
 
 
 def standing_rules() -> QuerySet[StandingRule]:
     """All standing rules, newest first."""
-    raise NotImplementedError
+    return StandingRule.objects.select_related("created_by").order_by("-pk")
 
 
 def invitations() -> QuerySet[Invitation]:
     """Coordinator: all invitations, newest first."""
-    raise NotImplementedError
+    return Invitation.objects.select_related("created_by", "used_by").order_by("-pk")
 
 
 def published_models() -> QuerySet[GlobalModel]:
     """The federation's models, newest first."""
-    raise NotImplementedError
+    return GlobalModel.objects.select_related("round").order_by("-number")
