@@ -56,6 +56,13 @@ class Lease:
     attempts: int
 
 
+def register_kind(kind: str, task: str, queue: str) -> None:
+    """Let another room's work be queued here: its kind, the task's name and its queue. ValueError if taken."""
+    if TASKS.get(kind, (task, queue)) != (task, queue):
+        raise ValueError(f"there is another kind of job named {kind!r} already")
+    TASKS[kind] = (task, queue)
+
+
 def enqueue(*, kind: str, subject: int, key: str) -> Job:
     """Record that work is to be done; wake a worker after the commit. The same `key` is one job.
 

@@ -8,4 +8,11 @@ class FederationConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from federation import permissions  # noqa: F401  adds the federation's actions to the one policy
+        from federation import (
+            job_kinds,
+            ledger,
+            permissions,  # noqa: F401  adds the federation's actions to the one policy
+        )
+
+        ledger.register()
+        job_kinds.register()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -54,29 +55,51 @@ class Vote:
     reason: str
 
 
+@dataclass(frozen=True, eq=False)
+class JudgedMember:
+    """One network of an ensemble: its neck now and as a candidate, and the same photos by its own trunk."""
+
+    now: nn.Module
+    candidate: nn.Module
+    held_out: FeatureSet
+    gallery: FeatureSet
+
+
 def validate(
     now: nn.Module, candidate: nn.Module, *, held_out: FeatureSet, gallery: FeatureSet,
     level: float = VoteRule.level,
 ) -> Validation:  # fmt: skip
-    """Rank held-out photos against the site's gallery through either neck. Same patients on both sides.
+    """`validate_ensemble` for an ensemble of one."""
+    return validate_ensemble([JudgedMember(now, candidate, held_out, gallery)], level=level)
 
-    Photos whose syndrome the gallery lacks are left out. FeaturesRefused if none is left, or if a patient
-    stands in both parts.
+
+def validate_ensemble(members: Sequence[JudgedMember], *, level: float = VoteRule.level) -> Validation:
+    """Rank held-out photos against the site's gallery by either model. Same patients on both sides.
+
+    Photos whose syndrome the gallery lacks are left out. FeaturesRefused if none is left, if a patient
+    stands in both parts, or if members look at other photos.
     """
-    if set(held_out.patients) & set(gallery.patients):
+    first = members[0]
+    if any((m.held_out.keys, m.gallery.keys) != (first.held_out.keys, first.gallery.keys) for m in members):
+        raise FeaturesRefused("The members of an ensemble judge different photos. Compute them again.")
+    if set(first.held_out.patients) & set(first.gallery.patients):
         raise FeaturesRefused("A held-out patient stands in the gallery too. Split by patient.")
-    known = set(gallery.labels) - {""}
-    queries = held_out.select(np.array([label in known for label in held_out.labels], dtype=np.bool_))
-    if not len(queries):
+    known = set(first.gallery.labels) - {""}
+    chosen = np.array([label in known for label in first.held_out.labels], dtype=np.bool_)
+    if not chosen.any():
         raise FeaturesRefused("No held-out patient has a syndrome of the gallery. Hold out more patients.")
-    before = _ranks(now, queries, gallery)
-    after = _ranks(candidate, queries, gallery)
-    people = len(set(queries.patients))
+    asked = [replace(member, held_out=member.held_out.select(chosen)) for member in members]
+    before = _ranks([(member.now, member) for member in asked])
+    after = _ranks([(member.candidate, member) for member in asked])
     if before is None:
         raise FeaturesRefused(
             "The model in use gives embeddings that are zero or not finite. Install it again."
         )
-    first = accuracy(before, queries.labels, top_k=TOP_K)
+    return _judged(before, after, asked[0].held_out, level)
+
+
+def _judged(before: Ranks, after: Ranks | None, queries: FeatureSet, level: float) -> Validation:
+    first, people = accuracy(before, queries.labels, top_k=TOP_K), len(set(queries.patients))
     if after is None:
         return Validation(first, None, None, people, usable=False)
     change = _change(before, after, queries, level)
@@ -95,14 +118,18 @@ def embed_rows(neck: nn.Module, found: FeatureSet) -> Float32 | None:
     return np.concatenate(rows, axis=1)
 
 
-def _ranks(neck: nn.Module, queries: FeatureSet, gallery: FeatureSet) -> Ranks | None:
-    """(Q,) rank of each query's syndrome by its nearest gallery photo (mean cosine distance over views)."""
-    left, right = embed_rows(neck, queries), embed_rows(neck, gallery)
-    if left is None or right is None:
+def _ranks(necks: Sequence[tuple[nn.Module, JudgedMember]]) -> Ranks | None:
+    """(Q,) rank of each query's syndrome by its nearest gallery photo: mean cosine distance over all rows."""
+    left = [embed_rows(neck, member.held_out) for neck, member in necks]
+    right = [embed_rows(neck, member.gallery) for neck, member in necks]
+    if any(rows is None for rows in (*left, *right)):
         return None
-    distances = 1.0 - (left @ right.T) / np.float32(len(RANKING_VIEWS))  # (Q, N)
-    syndromes = Grouping.from_keys([(label,) if label else () for label in gallery.labels])
-    return true_ranks(distances, syndromes, queries.labels)
+    queries, gallery = (np.concatenate([rows for rows in side if rows is not None], axis=1)
+                        for side in (left, right))  # fmt: skip
+    distances = 1.0 - (queries @ gallery.T) / np.float32(len(necks) * len(RANKING_VIEWS))  # (Q, N)
+    member = necks[0][1]
+    syndromes = Grouping.from_keys([(label,) if label else () for label in member.gallery.labels])
+    return true_ranks(distances, syndromes, member.held_out.labels)
 
 
 def _change(before: Ranks, after: Ranks, queries: FeatureSet, level: float) -> Estimate:
