@@ -9,6 +9,8 @@ from typing import Final
 
 from diagnosis.states import IllegalMove, Table, states_of
 
+__all__ = ["ENDED", "TABLES", "IllegalMove", "next_state", "open_states", "states_of"]
+
 ENDED: Final = frozenset({"published", "aborted"})
 
 _STEPS: Final[Table] = {

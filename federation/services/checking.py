@@ -18,7 +18,7 @@ from federation.services import contexts, results
 from federation.services.following import alarm_raise
 from federation.services.own import membership_now
 from federation.services.speaking import entry_say
-from federation.services.summing_up import sha256_of_sum
+from federation.services.summing_up import message_take, sha256_of_sum
 
 #: name of a file and its size in bytes, to be fetched
 Needed = tuple[str, int]
@@ -79,13 +79,11 @@ def _verified_session(total: SecureSum) -> ServerSession:
         by_kind.setdefault(row.kind, []).append(wire.decode(row.text.encode()))
     for message in by_kind.get("advert", []):
         if message.site in total.keyed:
-            session.add_advert(message)  # type: ignore[arg-type]
+            message_take(session, message)
     session.close_keys()
-    for kind, add in (("share", session.add_share), ("masked", session.add_commitment)):
-        for message in by_kind.get(kind, []):
-            add(message)  # type: ignore[operator]
+    for message in (*by_kind.get("share", []), *by_kind.get("masked", [])):
+        message_take(session, message)
     session.close()
-    for kind, add_late in (("signed", session.add_signature), ("unmask", session.add_answer)):
-        for message in by_kind.get(kind, []):
-            add_late(message)  # type: ignore[operator]
+    for message in (*by_kind.get("signed", []), *by_kind.get("unmask", [])):
+        message_take(session, message)
     return session

@@ -1,4 +1,4 @@
-"""What every key and signature of a secure sum is bound to: computed alike at the coordinator and each site."""
+"""What every key and signature of a secure sum is bound to, computed alike by coordinator and sites."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The coordinator's transcript: what sites say is checked and given a place; deadlines move rounds on.
 
-The coordinator relays, orders and adds up. It holds no photo, no model and no secret of a site, and everything
-it says can be checked by every site from the transcript.
+The coordinator relays, orders and adds up. It holds no photo, no model and no secret of a site, and
+everything it says can be checked by every site from the transcript.
 """
 
 from __future__ import annotations

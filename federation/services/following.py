@@ -1,4 +1,4 @@
-"""A site reads the transcript: checks every link, folds it into its tables, and stops where one does not fit."""
+"""A site reads the transcript: checks every link, folds it into its tables, stops where one does not fit."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def links_follow(links: Sequence[Mapping[str, Any]], head: Mapping[str, Any]) ->
     """
     try:
         newest = read_head(head)
-        for count, found in enumerate(links, start=1):
+        for found in links:
             _link_follow(read_link(found))
         _head_check(newest.__dict__)
     except (EntryRefused, FederationError) as error:
         alarm_raise(str(error))
         return 0
-    return len(links) and count
+    return len(links)
 
 
 def _link_follow(link: Link) -> None:

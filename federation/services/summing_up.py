@@ -49,18 +49,25 @@ def message_check(entry: Entry) -> None:
     session = server_session(total)
     try:
         for text in texts:
-            _take(session, wire.decode(text.encode()))
+            message_take(session, wire.decode(text.encode()))
     except SecAggError as error:
         raise InvalidMessage(str(error)) from None
     if entry.kind == "Masked":
         _require_bytes(session.commitments[entry.author], total)
 
 
-def _take(session: ServerSession, message: wire.Signed) -> None:
-    adders = {wire.KeyAdvert: session.add_advert, wire.SealedShare: session.add_share,
-              wire.MaskedCommitment: session.add_commitment, wire.SurvivorSet: session.add_signature,
-              wire.UnmaskAnswer: session.add_answer}  # fmt: skip
-    adders[type(message)](message)  # type: ignore[operator]
+def message_take(session: ServerSession, message: wire.Signed) -> None:
+    """Give a message to the session's entry for its kind, which verifies it. SecAggError for a wrong one."""
+    if isinstance(message, wire.KeyAdvert):
+        session.add_advert(message)
+    elif isinstance(message, wire.SealedShare):
+        session.add_share(message)
+    elif isinstance(message, wire.MaskedCommitment):
+        session.add_commitment(message)
+    elif isinstance(message, wire.SurvivorSet):
+        session.add_signature(message)
+    elif isinstance(message, wire.UnmaskAnswer):
+        session.add_answer(message)
 
 
 def _require_bytes(commitment: wire.MaskedCommitment, total: SecureSum) -> None:

@@ -1,7 +1,7 @@
 """This site's side of secure sums: one step at a time, each durable before what it says is sent.
 
-Every step writes the session's secrets first (`secrets_store`, outside backups), then queues its message in the
-transaction that notes the step. A step that was cut off anywhere is done again and says the same.
+Every step writes the session's secrets first (`secrets_store`, outside backups), then queues its message in
+the transaction that notes the step. A step that was cut off anywhere is done again and says the same.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from django.db import transaction
 
 from diagnosis import jobs
+from diagnosis.errors import ConsentMissing
 from diagnosis.jobs import Lease
 from federation import kinds, secrets_store, storage
 from federation.identity import identity_now
@@ -79,7 +80,7 @@ def _step(own: OwnSum) -> bool:
         return False
     try:
         return STEPS[own.state](own)
-    except (SecAggError, validity.SumRefused) as error:
+    except (SecAggError, validity.SumRefused, ConsentMissing) as error:
         sum_leave(own, str(error))
         return False
 
@@ -157,7 +158,7 @@ def _receive(own: OwnSum) -> bool:
 
 
 def sum_prepare(*, lease: Lease, own: OwnSum) -> None:
-    """Do the job `federation_prepare`: train or count, and keep the plain input where only this site reads it."""
+    """Do the job `federation_prepare`: train or count, and keep the plain input in the key folder."""
     from federation.services import contributions
 
     if own.state == "received":
@@ -229,8 +230,7 @@ def _answer(own: OwnSum) -> bool:
     if not validity.enough(signatures, work.session.signed, own.sum):
         return False
     base, purpose = work.session.context.base_model, contexts.purpose_of(own.sum)
-    others = [sites for sites in _opened(base, purpose, own.sum)]
-    message = work.session.answer(signatures, opened_before=others)
+    message = work.session.answer(signatures, opened_before=_opened(base, purpose, own.sum))
     survivors = frozenset(own.sum.survivors)
     secrets_store.opening_note(base, purpose, survivors)
     work.keep()

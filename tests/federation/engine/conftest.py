@@ -69,7 +69,12 @@ def make_world(
         world = World(tmp_path / f"world{len(made)}", template, list(names))
         made.append(world)
         for number, name in enumerate(names):
-            light_clinic.PATIENTS[name] = {"SYN:0001": 6 + number, "SYN:0002": 9, "SYN:0003": number, "SYN:0004": 2}
+            light_clinic.PATIENTS[name] = {
+                "SYN:0001": 6 + number,
+                "SYN:0002": 9,
+                "SYN:0003": number,
+                "SYN:0004": 2,
+            }
         world.found()
         return world
 

@@ -109,7 +109,9 @@ def adopt(lease: Any) -> None:
 WORK = {"federation_prepare": prepare, "federation_candidate": candidate, "federation_adopt": adopt}
 
 contributions = SimpleNamespace(
-    input_words=input_words, contribution_record=contribution_record, still_allowed=lambda patients, photos: True
+    input_words=input_words,
+    contribution_record=contribution_record,
+    still_allowed=lambda patients, photos: True,
 )
 candidates = SimpleNamespace(candidate_make=candidate_make, candidate_validate=candidate_validate)
 adoption = SimpleNamespace(centroids_publish=lambda total: total.result)

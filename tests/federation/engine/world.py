@@ -86,7 +86,7 @@ class World:
         """Keys and catalogue everywhere; all sites join and confirm each other."""
         from diagnosis import vault
         from diagnosis.models import Syndrome
-        from federation.identity import identity_create, public_hex, identity_now
+        from federation.identity import identity_create, identity_now, public_hex
         from federation.models import Membership
 
         for name in (COORDINATOR, *self.names):
@@ -251,6 +251,7 @@ class Line:
 def jobs_run() -> int:
     """Do all due jobs of this site, as a worker would."""
     import light
+
     from diagnosis import jobs
 
     done = 0
