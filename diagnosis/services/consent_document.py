@@ -57,7 +57,7 @@ def consent_pdf(*, user: User | None, consent: Consent, ledger_url: str) -> byte
     """
     if user is not None:
         require(user, "consent.view", consent.patient)
-    _fonts_register()
+    fonts_register()
     stream = io.BytesIO()
     with translation.override(consent.language):
         document = SimpleDocTemplate(
@@ -68,19 +68,20 @@ def consent_pdf(*, user: User | None, consent: Consent, ledger_url: str) -> byte
         story = _story(consent)
         if user is None:
             story += [PageBreak(), _ledger_box(consent, ledger_url)]
-        document.build(story, onFirstPage=_footer, onLaterPages=_footer)
+        document.build(story, onFirstPage=footer, onLaterPages=footer)
     audit(actor=user, action="consent.document", subject=f"patient:{consent.patient_id}", consent=consent.pk)
     return stream.getvalue()
 
 
-def _fonts_register() -> None:
+def fonts_register() -> None:
     """DejaVu Sans: umlauts, and the Latin, Greek and Cyrillic letters of most names."""
     if REGULAR not in pdfmetrics.getRegisteredFontNames():
         pdfmetrics.registerFont(TTFont(REGULAR, str(FONTS / "DejaVuSans.ttf")))
         pdfmetrics.registerFont(TTFont(BOLD, str(FONTS / "DejaVuSans-Bold.ttf")))
 
 
-def _footer(canvas: Any, document: Any) -> None:
+def footer(canvas: Any, document: Any) -> None:
+    """Site, version and page number at the foot of a page."""
     canvas.setFont(REGULAR, 8)
     canvas.setFillColor(colors.HexColor("#4d5b6b"))
     canvas.drawString(22 * mm, 11 * mm, f"{settings.SITE_NAME} · GestaltWeb {settings.VERSION}")
