@@ -130,7 +130,7 @@ def _fetch(line: Line, sha256: str, size: int | None) -> None:
 
 
 def push(line: Line) -> None:
-    """Send what waits, oldest first, with its files before it. What is refused is noted and not sent again."""
+    """Send what waits, oldest first, each after its files. What is refused is noted and not sent again."""
     membership = membership_found()
     if membership is None or membership.alarm:
         return

@@ -185,8 +185,8 @@ def _survivors(round_: Round, total: SecureSum, now: int) -> Following:
     if _enough(answers, total) or now < due(total):
         return None
     return _aborted(
-        round_, "Too few hospitals confirmed the sum in time. It was not opened; a next attempt for this base "
-        "model can only be over the same hospitals."
+        round_, "Too few hospitals confirmed the sum in time. It was not opened; a next attempt for this "
+        "base model can only be over the same hospitals."
     )  # fmt: skip
 
 
