@@ -7,6 +7,7 @@ for itself. Its hash stands in the context of every mask, so sites that computed
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -180,6 +181,7 @@ def encode_plan(plan: RoundPlan) -> str:
     return canonical_json(plan).decode("utf-8")
 
 
+@functools.lru_cache(maxsize=32)  # every step of a round reads its plan, which never changes
 def parse_plan(text: str) -> RoundPlan:
     """The plan in this text. PlanRefused, in a sentence, for anything but a valid plan's canonical form."""
     return parse_canonical(RoundPlan, text.encode("utf-8"))

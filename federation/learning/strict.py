@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -53,7 +54,7 @@ def _value(hint: Any, found: Any, where: str) -> Any:
 
 
 def _dataclass(cls: type, found: Any, where: str) -> Any:
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     if not isinstance(found, dict):
         raise PlanRefused(f"In {where} an object is needed.")
     missing, unknown = sorted(hints.keys() - found.keys()), sorted(found.keys() - hints.keys())
@@ -61,6 +62,12 @@ def _dataclass(cls: type, found: Any, where: str) -> Any:
         fault = f"lacks {missing[0]!r}" if missing else f"has an unknown {unknown[0][:60]!r}"
         raise PlanRefused(f"{where} {fault}. Use the same version on every site.")
     return cls(**{name: _value(hint, found[name], f"{where}.{name}") for name, hint in hints.items()})
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    """The types of a plan's fields; looking them up costs more than reading the plan."""
+    return typing.get_type_hints(cls)
 
 
 def _tuple(hint: Any, found: Any, where: str) -> tuple[Any, ...]:
