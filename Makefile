@@ -8,7 +8,7 @@ STAMP := .venv/installed-$(shell cat pyproject.toml constraints.txt | sha256sum 
 
 .PHONY: install demo test test-full lint types bench clean help
 help:
-	@echo "make demo       set up and run a demonstration hospital on http://127.0.0.1:8001"
+	@echo "make demo       set up and run three demonstration hospitals (http://127.0.0.1:8001 to 8003) and a coordinator (8000)"
 	@echo "make test       set up and run the tests"
 	@echo "make lint types code style, import rules, dependency and type checks"
 	@echo "make test-full  everything, including the long attacks"

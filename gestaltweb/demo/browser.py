@@ -20,7 +20,7 @@ class PageForm:
 
     action: str
     method: str
-    fields: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, str | list[str]] = field(default_factory=dict)
 
 
 class _FormReader(html.parser.HTMLParser):
@@ -46,7 +46,8 @@ class _FormReader(html.parser.HTMLParser):
         if tag == "input" and name and kind not in ("checkbox", "radio", "file", "submit"):
             self._open.fields[name] = values.get("value", "")
         elif tag == "input" and name and "checked" in values:
-            self._open.fields[name] = values.get("value", "on")
+            before = self._open.fields.get(name, [])
+            self._open.fields[name] = [*before, values.get("value", "on")]  # several boxes may share a name
         elif tag == "select":
             self._select = name
         elif (
@@ -96,18 +97,29 @@ class Visitor:
         """Fill in and send the open page's form whose action ends with `action` ("" for the page itself)."""
         form = self._form(action)
         target = urljoin(self.path, form.action) if form.action else self.path
-        data = form.fields | {name: str(value) for name, value in values.items()}
+        typed = {name: value if isinstance(value, list) else str(value) for name, value in values.items()}
+        data = form.fields | typed
         headers = {"Referer": str(self._client.base_url)}
         return self._took(self._client.post(target, data=data, files=files, headers=headers))
 
+    def offers(self, action: str) -> bool:
+        """Whether the open page has a form whose action ends with `action` ("" for the page itself)."""
+        return self._found_form(action) is not None
+
     def _form(self, action: str) -> PageForm:
+        form = self._found_form(action)
+        if form is None:
+            raise StoryFailed(f"The page {self.path} has no form for {action or 'itself'}.")
+        return form
+
+    def _found_form(self, action: str) -> PageForm | None:
         reader = _FormReader()
         reader.feed(self.text)
         for form in reader.forms:
             goes_to = urlsplit(form.action).path
             if form.method == "post" and (goes_to.endswith(action) if action else goes_to in ("", self.path)):
                 return form
-        raise StoryFailed(f"The page {self.path} has no form for {action or 'itself'}.")
+        return None
 
     def _took(self, page: httpx2.Response) -> Visitor:
         self._page = page

@@ -20,12 +20,20 @@ ROOT = Path(__file__).resolve().parents[2]
 FIRST_PORT = 8001
 
 # user name → roles; named for what they do, because nobody here exists.
-USERS: dict[str, list[str]] = {
-    "geneticist": ["geneticist"],
-    "intake": ["intake"],
-    "admin": ["site_admin"],
-    "auditor": ["auditor"],
+USERS: dict[str, dict[str, list[str]]] = {
+    "hospital": {
+        "geneticist": ["geneticist"],
+        "intake": ["intake"],
+        "admin": ["site_admin"],
+        "auditor": ["auditor"],
+    },
+    "coordinator": {"admin": ["site_admin"], "auditor": ["auditor"]},
 }
+# Variables that would make two sites of this machine share keys, rows, files or messages.
+SHARED = (
+    "GESTALTWEB_KEYS", "DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "S3_BUCKET", "S3_ENDPOINT",
+    "SECRET_KEY", "SECRET_KEY_FILE",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,7 @@ class DemoSite:
     name: str
     cohort: str
     port: int
+    role: str = "hospital"
 
     @property
     def home(self) -> Path:
@@ -48,11 +57,13 @@ class DemoSite:
 
     def environment(self) -> dict[str, str]:
         """The environment of this site's processes; nothing of another site is in it."""
-        return os.environ | {
+        own = {name: value for name, value in os.environ.items() if name not in SHARED}
+        return own | {
             "DJANGO_SETTINGS_MODULE": "gestaltweb.settings.dev",
             "GESTALTWEB_HOME": str(self.home),
             "GESTALTWEB_SLUG": self.slug,
             "GESTALTWEB_NAME": self.name,
+            "GESTALTWEB_ROLE": self.role,
             "OMP_NUM_THREADS": "1",
         }
 
@@ -66,14 +77,36 @@ def demo_folder() -> Path:
     return Path(env.text("GESTALTWEB_DEMO", str(ROOT / "var" / "demo"))).resolve()
 
 
-def demo_sites(count: int = 1) -> list[DemoSite]:
-    """The first `count` hospitals, on consecutive ports from DEMO_PORT (8001)."""
+@dataclass(frozen=True)
+class DemoSites:
+    """All sites: the coordinator on the port before DEMO_PORT (8001), hospitals from there on.
+
+    `newcomer` is no member at first and runs only in the story.
+    """
+
+    coordinator: DemoSite
+    hospitals: tuple[DemoSite, ...]
+    newcomer: DemoSite
+
+    @property
+    def members(self) -> tuple[DemoSite, ...]:
+        """What `make demo` runs, the coordinator first."""
+        return (self.coordinator, *self.hospitals)
+
+    def named(self, slug: str) -> DemoSite:
+        """A site by its slug; KeyError for another word."""
+        return {site.slug: site for site in (*self.members, self.newcomer)}[slug]
+
+
+def demo_sites() -> DemoSites:
+    """Coordinator, hospitals A to C, and the newcomer D."""
     first = env.integer("DEMO_PORT", FIRST_PORT)
-    letters = "ABC"[:count]
-    return [
+    hospitals = [
         DemoSite(f"hospital-{letter.lower()}", f"Demo Hospital {letter}", letter, first + number)
-        for number, letter in enumerate(letters)
+        for number, letter in enumerate("ABCD")
     ]
+    coordinator = DemoSite("coordinator", "Demo Coordinator", "", first - 1, "coordinator")
+    return DemoSites(coordinator, tuple(hospitals[:3]), hospitals[3])
 
 
 def logins_file(home: Path) -> Path:
@@ -86,10 +119,10 @@ def logins_read(home: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text("utf-8"))) if path.exists() else {}
 
 
-def logins_draw(home: Path) -> dict[str, Any]:
+def logins_draw(home: Path, role: str) -> dict[str, Any]:
     """Draw passwords (and TOTP secrets are added by the seed) once and keep them."""
     known = logins_read(home)
-    for name in USERS:
+    for name in USERS[role]:
         known.setdefault(name, {"password": secrets.token_urlsafe(9), "totp": ""})
     logins_write(home, known)
     return known

@@ -34,13 +34,14 @@ EXCEPTIONS: dict[int, set[str]] = {
 
 def accounts_make(home: Path) -> dict[str, User]:
     """The demo's accounts with their passwords; the admin also gets a second factor."""
-    logins, team, made = homes.logins_draw(home), Team.objects.order_by("pk")[0], {}
-    for name, roles in homes.USERS.items():
+    logins, made = homes.logins_draw(home, settings.SITE_ROLE), {}
+    teams = list(Team.objects.order_by("pk")[:1])
+    for name, roles in homes.USERS[settings.SITE_ROLE].items():
         user = User.objects.filter(username=name).first()
         if user is None:
-            user = users.user_create(user=None, username=name, full_name="", roles=set(roles), teams=[team])
+            user = users.user_create(user=None, username=name, full_name="", roles=set(roles), teams=teams)
         users.roles_set(user=None, target=user, roles=set(roles))
-        users.teams_set(user=None, target=user, teams=[team])
+        users.teams_set(user=None, target=user, teams=teams)
         user.set_password(logins[name]["password"])
         user.save(update_fields=["password"])
         made[name] = user

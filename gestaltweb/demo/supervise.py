@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import socket
 import subprocess
@@ -9,8 +11,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 from gestaltweb.demo.homes import DemoSite
 
@@ -22,14 +26,22 @@ class DemoFailed(Exception):
     """The demonstration cannot go on; the message says what to do."""
 
 
-def prepare(site: DemoSite) -> None:
+def prepare_all(sites: Sequence[DemoSite], people: int | None = None) -> None:
+    """Set up and fill homes, as many at a time as there are processors, each in processes of its own."""
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # the hospital with most patients comes first
+        for done in [pool.submit(prepare, site, people) for site in sites]:
+            done.result()
+
+
+def prepare(site: DemoSite, people: int | None = None) -> None:
     """Set up and fill a site's home in processes of its own; quick when that was done before."""
     site.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not (site.home / "seeded").exists():
-        run(site, "init_site")
-        run(site, "seed_demo", site.cohort)
-    else:
+    if (site.home / "seeded").exists():
         run(site, "migrate", "-v", "0")
+        return
+    run(site, "init_site")
+    fewer = ["--people", str(people)] if people else []
+    run(site, "seed_demo", *([site.cohort, *fewer] if site.cohort else []))
 
 
 def run(site: DemoSite, *words: str) -> None:
@@ -41,8 +53,26 @@ def run(site: DemoSite, *words: str) -> None:
         raise DemoFailed(f"Setting up {site.name} failed. Remove {site.home} and start again.")
 
 
+def ask(site: DemoSite, *words: str, told: Any = None) -> Any:
+    """The JSON that a manage.py command of this site answers to `told`, as JSON on its standard input."""
+    done = subprocess.run(  # noqa: S603  own command
+        site.command(*words), env=site.environment(), check=False, stdout=subprocess.PIPE, text=True,
+        input=json.dumps(told),
+    )  # fmt: skip
+    if done.returncode:
+        raise DemoFailed(f"{site.name}: manage.py {words[0]} {' '.join(words[1:])} failed.")
+    return json.loads(done.stdout)
+
+
+def ask_all(questions: Mapping[DemoSite, Sequence[str]], told: Any = None) -> dict[DemoSite, Any]:
+    """`ask` several sites at the same time."""
+    with ThreadPoolExecutor(len(questions) or 1) as pool:
+        asked = {site: pool.submit(ask, site, *words, told=told) for site, words in questions.items()}
+        return {site: answer.result() for site, answer in asked.items()}
+
+
 @contextmanager
-def running(sites: list[DemoSite]) -> Iterator[list[subprocess.Popen[bytes]]]:
+def running(sites: Sequence[DemoSite]) -> Iterator[list[subprocess.Popen[bytes]]]:
     """All sites serving; at the end of the block they are asked to stop, and then made to."""
     for site in sites:
         _require_free(site)
@@ -75,7 +105,7 @@ def stop(children: list[subprocess.Popen[bytes]]) -> None:
             child.wait()
 
 
-def watch(sites: list[DemoSite], children: list[subprocess.Popen[bytes]]) -> None:
+def watch(sites: Sequence[DemoSite], children: list[subprocess.Popen[bytes]]) -> None:
     """Return only when a child has ended by itself, with an error that names it."""
     while True:
         for site, child in zip(sites, children, strict=True):

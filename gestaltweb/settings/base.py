@@ -24,6 +24,9 @@ FEDERATION_POLL_SECONDS = env.integer("FEDERATION_POLL_SECONDS", 20)
 FEDERATION_TICK_SECONDS = env.integer("FEDERATION_TICK_SECONDS", 1)
 # A site recomputes an opened sum itself from all masked inputs up to this many bytes of download.
 FEDERATION_RECOMPUTE_BYTES = env.integer("FEDERATION_RECOMPUTE_BYTES", 512 * 1024 * 1024)
+# What one file, and all files of one site, may take at the coordinator.
+FEDERATION_BLOB_MAX_BYTES = env.integer("FEDERATION_BLOB_MAX_BYTES", 4 * 1024**3)
+FEDERATION_PEER_QUOTA_BYTES = env.integer("FEDERATION_PEER_QUOTA_BYTES", 20 * 1024**3)
 
 # Two machines may share this project only through PostgreSQL, Redis and a shared key folder; alone, one
 # process does everything.

@@ -10,13 +10,15 @@ from django.core.management import get_commands
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text("utf-8")
 READ = re.compile(
-    r'env\.(?:text|flag|integer|words|networks|secret)\(\s*"([A-Z0-9_]+)"|environ(?:\.get)?[\[(]\s*"([A-Z0-9_]+)"'
+    r'env\.(?:text|flag|integer|choice|words|networks|secret)\(\s*"([A-Z0-9_]+)"|environ(?:\.get)?[\[(]\s*"([A-Z0-9_]+)"'
 )
 GIVEN_BY_OTHERS = {"XDG_CACHE_HOME"}  # a desktop's own variable, read where GESTALTWEB_CACHE is not set
 
 
 def variables_read() -> set[str]:
-    sources = [path for room in ("gestaltweb", "diagnosis") for path in (ROOT / room).rglob("*.py")]
+    sources = [
+        path for room in ("gestaltweb", "federation", "diagnosis") for path in (ROOT / room).rglob("*.py")
+    ]
     found = {a or b for path in sources for a, b in READ.findall(path.read_text("utf-8"))}
     return (found | {"GESTALTWEB_HOME"}) - GIVEN_BY_OTHERS
 

@@ -1,0 +1,83 @@
+"""What one site's own tables say about the federation's newest round: for the demonstration's outcome."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+
+from diagnosis.selectors import extractor_adopted
+from federation.models import AdoptedModel, Blob, GlobalModel, OwnSum, Round, SecureSum
+from federation.plans import base_of
+
+OUTSIDE = ("invited", "declined")
+
+
+def site_report(told: Any = None) -> dict[str, Any]:
+    """{"site", "round", "model_sha256", "sums", "adopted", "accuracy"}; JSON throughout, no patient in it."""
+    round_ = Round.objects.order_by("-pk").first()
+    if round_ is None:
+        nothing: dict[str, Any] = {"round": {}, "sums": {}, "model_sha256": "", "adopted": "", "accuracy": {}}
+        return {"site": settings.SITE_SLUG, **nothing}
+    model = GlobalModel.objects.filter(round=round_).first()
+    return {
+        "site": settings.SITE_SLUG, "round": _round(round_), "sums": _sums(round_),
+        "model_sha256": _model_sha256(model), "adopted": _adopted(), "accuracy": _accuracy(round_),
+    }  # fmt: skip
+
+
+def _round(round_: Round) -> dict[str, Any]:
+    parts = list(round_.participations.select_related("peer"))
+    moments = round_.moments
+    ended = moments.get(round_.state, 0)
+    return {
+        "number": round_.number, "state": round_.state, "reason": round_.reason,
+        "participants": [part.peer.name for part in parts if part.state not in OUTSIDE],
+        "dropped": [part.peer.name for part in parts if part.state == "dropped"],
+        "seconds": round((ended - moments["counting"]) / 1000, 1) if "counting" in moments else None,
+        **_size(round_),
+    }  # fmt: skip
+
+
+def _size(round_: Round) -> dict[str, Any]:
+    """Numbers that were sent per site, and the bytes of this site's own masked files per number."""
+    updates = SecureSum.objects.filter(round=round_, purpose="update", state="opened")
+    parameters = sum(update.words for update in updates)
+    own = OwnSum.objects.filter(sum__in=updates).exclude(masked="")
+    sent = sum(Blob.objects.filter(sha256__in=own.values("masked")).values_list("size", flat=True))
+    return {"parameters": parameters, "bytes_per_parameter": sent / parameters if sent else None}
+
+
+def _sums(round_: Round) -> dict[str, dict[str, Any]]:
+    """Each opened sum: its hash, and what this site found when it added the masked files up itself."""
+    own = {row.sum_id: row.checked for row in OwnSum.objects.filter(sum__round=round_)}
+    return {
+        total.name: {"sha256": total.result, "checked": own.get(total.pk, "")}
+        for total in SecureSum.objects.filter(round=round_, state="opened")
+    }
+
+
+def _model_sha256(model: GlobalModel | None) -> str:
+    """The weights' own hash for one network, one hash over all for an ensemble."""
+    if model is None:
+        return ""
+    made = [(member["name"], member["weights"]) for member in model.members]
+    return str(made[0][1]) if len(made) == 1 else base_of(made)
+
+
+def _adopted() -> str:
+    """The hash, as above, of the federation's model that this hospital works with now, or ""."""
+    extractor = extractor_adopted()
+    adoption = AdoptedModel.objects.filter(extractor=extractor).select_related("model").first()
+    return _model_sha256(adoption.model) if adoption is not None else ""
+
+
+def _accuracy(round_: Round) -> dict[str, Any]:
+    """This hospital's own held-out patients: macro top-1 of the model before, of the candidate, and of one
+    trained here alone."""
+    validation = getattr(round_, "validation", None)
+    if validation is None:
+        return {}
+    figures = validation.figures
+    return {"before": figures["before"], "after": figures["after"], "local_only": figures["alone"],
+            "patients": figures["patients"], "ballot": validation.ballot}  # fmt: skip
