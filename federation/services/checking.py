@@ -50,7 +50,7 @@ def files_needed(own: OwnSum) -> list[Needed]:
     return [(name, size) for name in names]
 
 
-def sum_recheck(own: OwnSum) -> None:
+def sum_recheck(own: OwnSum) -> str:
     """Compare, note what was found, and say so. Another sum than the announced one raises the alarm."""
     total = own.sum
     found = "too large" if too_large(total) else _compare(total)
@@ -61,6 +61,7 @@ def sum_recheck(own: OwnSum) -> None:
         if found == "agrees":
             entry_say(kinds.Checked(total.name, total.result), key=f"checked/{total.name}")
     secrets_store.forget(total.name)
+    return found
 
 
 def _compare(total: SecureSum) -> str:
