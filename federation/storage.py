@@ -26,7 +26,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Sum
 
-from federation.errors import Conflict, InvalidMessage, NoRoom, NotHere, TooLarge
+from federation.errors import Conflict, InvalidMessage, NoRoom, NotHere, TooLarge, Unreachable
 from federation.models import Blob
 
 CHUNK_BYTES: Final = 8 * 1024 * 1024
@@ -84,8 +84,8 @@ def _received(blob: Blob) -> int:
 def chunk_store(*, sha256: str, offset: int, size: int, data: bytes, owner: str) -> Blob:
     """Add one chunk of the file `sha256` of `size` bytes, sent by the site `owner`, at `offset`.
 
-    Conflict with `received` when the file goes on elsewhere, Conflict without when another site is sending
-    it, TooLarge beyond the caps, NoRoom when disk or quota is full. A complete file is left as it is.
+    Conflict with `received` when the file goes on elsewhere, Unreachable while another site is sending it,
+    TooLarge beyond the caps, NoRoom when disk or quota is full. A complete file is left as it is.
     `blob_complete` must be called once received equals size.
     """
     if len(data) > CHUNK_BYTES:
@@ -129,7 +129,7 @@ def _row(sha256: str, size: int, owner: str) -> Blob:
 def _prepare(blob: Blob, *, offset: int, size: int, owner: str) -> int:
     """Where the file goes on for this sender; a new sender, or another size, begins again at nothing."""
     if blob.owner != owner and not _stalled(blob):
-        raise Conflict("Another site is sending this file just now. Ask again in some minutes.")
+        raise Unreachable("Another site is sending this file just now. It is tried again by itself.")
     if blob.owner == owner and blob.size == size:
         return _received(blob)
     if offset == 0:

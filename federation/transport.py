@@ -166,7 +166,7 @@ class Coordinator:
         begun = time.monotonic()
         at = int(self.time()["at"])
         local, half = timezone.now(), round((time.monotonic() - begun) * 500)
-        return self.clock.correct(at=at + half, local=local, uncertain_ms=half)
+        return self.clock.correct(at=at + half, local=local, uncertain_ms=half + 1)  # whole ms
 
     # --- one request ---------------------------------------------------------------------------------------
 

@@ -9,14 +9,14 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from django.core.exceptions import RequestDataTooBig
-from django.db import OperationalError
+from django.db import DataError, IntegrityError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.request import UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 
 from diagnosis.errors import ClinicError
 from diagnosis.states import IllegalMove
-from federation.errors import FederationError, InvalidMessage, NoRoom, TooLarge, Unreachable
+from federation.errors import Conflict, FederationError, InvalidMessage, NoRoom, TooLarge, Unreachable
 from federation.transcript import EntryRefused
 
 View = Callable[..., HttpResponse]
@@ -24,9 +24,12 @@ AsyncView = Callable[..., Coroutine[Any, Any, HttpResponse]]
 log = logging.getLogger(__name__)
 MAXIMUM: Final = 1 << 53
 _WHOLE: Final = re.compile(r"[0-9]{1,16}")
+#: What databases say to text that is none (a lone surrogate, a NUL), or to a number or name beyond a column.
+_UNFIT: Final = (DataError, UnicodeEncodeError, OverflowError)
 #: What may go wrong while a stranger's request is answered; anything else is an error of this program.
 _KNOWN: Final = (
     ClinicError, IllegalMove, EntryRefused, RequestDataTooBig, UnreadablePostError, OperationalError,
+    IntegrityError, *_UNFIT,
 )  # fmt: skip
 
 
@@ -82,15 +85,19 @@ def _as_clinic_error(error: Exception) -> ClinicError:
         return TooLarge("The request is larger than anything of the protocol.")
     if isinstance(error, UnreadablePostError):
         return FederationError("The request ended before its body did. Send it again.")
-    if isinstance(error, OperationalError):
-        return _database_trouble(error)
     if isinstance(error, IllegalMove):
         return FederationError("This step is not possible now.")
-    return InvalidMessage(str(error))
+    if isinstance(error, EntryRefused):
+        return InvalidMessage(str(error))
+    return _database_trouble(error)
 
 
-def _database_trouble(error: OperationalError) -> FederationError:
-    log.error("the database refused a site's request: %s", type(error.__cause__).__name__)
+def _database_trouble(error: Exception) -> FederationError:
+    log.error("the database refused a site's request: %s", type(error).__name__)
+    if isinstance(error, _UNFIT):
+        return InvalidMessage("The request holds a text or a number that cannot be stored.")
+    if isinstance(error, IntegrityError):
+        return Conflict("The request contradicts what is stored already.")
     if "full" in str(error) or "No space left" in str(error):
         return NoRoom("The coordinator's disk is full. Nothing was changed; send again later.")
     return Unreachable("The coordinator's database is busy. Nothing was changed; send again.")

@@ -47,14 +47,14 @@ def _require_own_join(data: bytes, signer: Signer) -> None:
 @async_door("GET")
 async def links(request: HttpRequest) -> JsonResponse:
     """{"links", "head", "health"} after `after`; waits up to `wait` seconds for the first link."""
-    from federation.services.coordination import links_after
+    from federation.services.coordination import links_after, news_since
 
     await sync_to_async(peer_authenticate)(request)
     after = whole(request.GET.get("after"), "number after which links are asked for")
     until = time.monotonic() + whole(request.GET.get("wait", "0"), "wait", maximum=LONGEST_WAIT)
-    read = sync_to_async(links_after)
-    while not (found := await read(seq=after, limit_bytes=LINKS_BYTES)) and time.monotonic() < until:
+    while not await sync_to_async(news_since)(after) and time.monotonic() < until:
         await asyncio.sleep(INTERVAL)
+    found = await sync_to_async(links_after)(seq=after, limit_bytes=LINKS_BYTES)
     return JsonResponse(await sync_to_async(_news)(found))
 
 

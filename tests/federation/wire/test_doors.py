@@ -64,6 +64,27 @@ def test_the_coordinator_s_address_counts_and_not_the_host_header(federation: An
     assert raw("GET", "/links?after=0", b"", headers | {"Host": "proxy.internal"}).status_code == 200
 
 
+def test_an_address_that_only_the_invitation_gave_is_the_host_of_the_request(federation: Any) -> None:
+    from federation.models import Membership
+
+    headers = federation.berlin.headers("GET", "/links?after=0", address="http://other.example:99")
+    assert raw("GET", "/links?after=0", b"", headers | {"Host": "other.example:99"}).status_code == 200
+    Membership.objects.update(coordinator_address="")
+    headers = federation.berlin.headers("GET", "/links?after=0", address="http://other.example:99")
+    assert raw("GET", "/links?after=0", b"", headers | {"Host": "other.example:99"}).status_code == 200
+
+
+def test_a_request_for_another_coordinator_is_refused_with_its_host_too(
+    federation: Any, settings: Any
+) -> None:
+    settings.ALLOWED_HOSTS = ["127.0.0.1"]
+    before = everything()
+    headers = federation.berlin.headers("GET", "/links?after=0", address="https://other.example")
+    assert raw("GET", "/links?after=0", b"", headers | {"Host": "other.example"}).status_code == 400
+    refused(raw("GET", "/links?after=0", b"", headers | {"Host": "127.0.0.1"}), 401, "forged")
+    assert everything() == before
+
+
 # --- who and when ------------------------------------------------------------------------------------------
 
 REQUESTS = [("POST", "/entries"), ("GET", "/links?after=0"), ("GET", f"/blobs/{NAME}"), ("PUT", PUT),

@@ -70,6 +70,9 @@ class Engine:
         self.after_append()
         return {"seq": link.seq, "head": self.head_now()}
 
+    def news_since(self, seq: int) -> bool:
+        return TranscriptLink.objects.filter(seq__gt=seq).exists()
+
     def links_after(self, *, seq: int, limit_bytes: int) -> list[dict[str, Any]]:
         rows = TranscriptLink.objects.filter(seq__gt=seq)
         return [{"seq": row.seq, "previous": row.previous, "at": row.at, "entry": row.text} for row in rows]
