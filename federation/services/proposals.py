@@ -41,6 +41,7 @@ __all__ = ["LIVE_STRATEGIES", "plan_refusal", "plan_suggest", "round_propose"]
 
 #: What a live round may use; `analytic` needs N0 patients behind its second moments.
 LIVE_STRATEGIES: Final[tuple[Strategy, ...]] = ("fedavg", "fedprox", "fedadam", "fedavgm")
+LONGEST_MINUTES: Final = 30 * 24 * 60
 #: Rows of a class count by its patients: a row that one of four sites holds is not moved a quarter only.
 ROW_WEIGHTING: Final = "class"
 
@@ -126,6 +127,9 @@ def _invited(sites: Sequence[str] | None, own: str) -> tuple[Invited, ...]:
 
 
 def _schedule(answer_hours: float, step: float, training: float, vote: float) -> Schedule:
+    for minutes in (60 * answer_hours, step, training, vote):
+        if not 0 < minutes <= LONGEST_MINUTES:
+            raise InvalidInput("Each step takes longer than nothing and at most 30 days.")
     answer_by = clock.now() + dt.timedelta(hours=answer_hours)
     seconds = [max(1, round(60 * minutes)) for minutes in (step, training, vote)]
     return Schedule(clock.milliseconds(answer_by), *seconds)
