@@ -83,6 +83,23 @@ def test_weighted_mean_equals_float64_to_1e_6_of_the_range(n: int, k: int, limit
     assert np.max(np.abs(rule.decode(opened) - plain)) <= 1e-6 * 2 * limit
 
 
+def test_ten_million_parameters_end_to_end() -> None:
+    """The size of a neck: the mean of three sites, against plain float64, in a mebibyte per site."""
+    k, limit, weights = 10_000_000, 0.25, (0.5, 0.3, 0.2)
+    updates = [(np.random.default_rng(i).random(k, np.float32) * 2 - 1) * np.float32(limit) for i in range(3)]
+    rule = UpdateQuantiser(limit, 3)
+    world = story.setting(3, words=k)
+    story.exchange_keys(world)
+    story.exchange_shares(world)
+    words = {f"site{i:02d}": rule.encode(updates[i], weights[i]) for i in range(3)}
+    story.upload(world, words, frozenset())
+    story.confirm(world)
+    opened = rule.decode(story.total(world, chunk=1 << 18))
+    plain = sum(weight * update.astype(np.float64) for weight, update in zip(weights, updates, strict=True))
+    assert opened.shape == (k,)
+    assert np.max(np.abs(opened - plain)) <= 1e-6 * 2 * limit
+
+
 @pytest.mark.parametrize("n", [3, 20, 1000])
 def test_the_extreme_sum_does_not_wrap(n: int) -> None:
     rule = UpdateQuantiser(2.0, n)
