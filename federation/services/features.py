@@ -92,7 +92,8 @@ def _stored(photo: Photo, trunk: str) -> FeatureSet | None:
 
 
 def _computed(photo: Photo, trunk: str, backbone: Backbone) -> FeatureSet:
-    pixels = pictures.read_stored(vault.blob_read(photo.key, photo.crop, purpose="crop"))
+    stored = pictures.read_stored(vault.blob_read(photo.key, photo.crop, purpose="crop"))
+    pixels = np.array(stored)  # of our own, so that torch may take it without a copy
     found = _through_trunk(backbone, pixels, _name(photo))
     _store(photo, trunk, found)
     return found
