@@ -11,6 +11,7 @@ import datetime as dt
 import fcntl
 import logging
 import threading
+import time
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -26,11 +27,13 @@ from federation.models import Membership, Outgoing, Peer, SecureSum
 from federation.services import checking, coordination, own_rounds, speaking, sums
 from federation.services.following import links_follow
 from federation.services.own import membership_found, own_peer
+from federation.services.tidying import files_tidy
 
 log = logging.getLogger(__name__)
 ACT_SECONDS = 0.5
 REST_SECONDS = 5.0  # after the coordinator could not be reached
 STOP_SECONDS = 20.0
+TIDY_SECONDS = 3600.0
 
 
 class Line(Protocol):
@@ -182,6 +185,7 @@ class Loop:
         self._threads: list[threading.Thread] = []
         self._lock: IO[str] | None = None
         self._lines = threading.local()
+        self._tidy_at = 0.0
 
     def start(self) -> None:
         """Begin; does nothing while another process of this site runs the loop."""
@@ -268,14 +272,22 @@ class Loop:
         if line is None:
             return 1.0
         self._news.clear()
+        self._tidy()
         act(line)
         push(line)
         self._news.wait(ACT_SECONDS)
         return 0.0
 
+    def _tidy(self) -> None:
+        """Once an hour: remove files that nothing needs any more."""
+        if time.monotonic() >= self._tidy_at:
+            self._tidy_at = time.monotonic() + TIDY_SECONDS
+            files_tidy()
+
     def _tick(self) -> float:
         if membership_found() is None:
             return 1.0
+        self._tidy()
         coordination.news.clear()
         coordination.tick()
         coordination.news.wait(settings.FEDERATION_TICK_SECONDS)

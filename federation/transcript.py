@@ -92,6 +92,7 @@ def decode_entry(data: bytes) -> Entry:
         raise EntryRefused("An entry is larger than 1 MiB.")
     try:
         found = json.loads(data.decode("utf-8"))
+        _require_text(found)
         version = found.pop("v")
         entry = Entry(**found)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -102,6 +103,14 @@ def decode_entry(data: bytes) -> Entry:
     if entry.encode() != data:
         raise EntryRefused("An entry is not in its canonical form.")
     return entry
+
+
+def _require_text(found: Any) -> None:
+    """ValueError for half surrogates and NUL, which neither UTF-8 nor every database takes."""
+    text = json.dumps(found, ensure_ascii=False)
+    text.encode("utf-8")
+    if "\\u0000" in text:
+        raise ValueError("NUL")
 
 
 def _require_form(entry: Entry) -> None:

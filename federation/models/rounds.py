@@ -24,6 +24,7 @@ class Round(models.Model):
     moments = models.JSONField(default=dict)
     training = models.TextField(blank=True)
     refusal = models.CharField(max_length=300, blank=True, help_text="why this site cannot take part")
+    tidied = models.BooleanField(default=False, help_text="its masked inputs were removed")
 
     class Meta:
         ordering = ["-pk"]

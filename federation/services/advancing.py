@@ -181,8 +181,9 @@ def _inputs(round_: Round, total: SecureSum, now: int) -> Following:
 
 def _survivors(round_: Round, total: SecureSum, now: int) -> Following:
     """Opening itself is summing_up's: here only the end of waiting for signatures and answers."""
-    answers = list(total.messages.filter(kind="unmask").values_list("site", flat=True))
-    if _enough(answers, total) or now < due(total):
+    answers = set(total.messages.filter(kind="unmask").values_list("site", flat=True))
+    may_still = answers | set(total.survivors) & set(live_sites(round_))
+    if _enough(list(answers), total) or (_enough(list(may_still), total) and now < due(total)):
         return None
     return _aborted(
         round_, "Too few hospitals confirmed the sum in time. It was not opened; a next attempt for this "
