@@ -11,8 +11,10 @@ class FederationConfig(AppConfig):
         from federation import (
             job_kinds,
             ledger,
+            navigation,
             permissions,  # noqa: F401  adds the federation's actions to the one policy
         )
 
         ledger.register()
         job_kinds.register()
+        navigation.register()

@@ -251,6 +251,33 @@ ROWS += [
     Row("clinic:arc_status", get=EVERYBODY),
 ]
 
+# --- the federation's console: site admins and auditors look, site admins with a second factor act ---
+_ELSE = frozenset({"get", "put", "patch", "delete"})  # POST is refused to those who may only look, not unknown
+_REASON = {"reason": "x", "decline-reason": "x", "stop-reason": "x", "withdraw-reason": "x", "code": "000000"}
+ROWS += [
+    *(Row(f"federation:{name}", get=AUDIT) for name in ("home", "transcript", "round_list")),
+    Row("federation:join", post=ADMIN, data=lambda w: {"code": "x", "title": "x", "name": "x"}),
+    *(Row(f"federation:{name}", get=ADMIN, post=ADMIN, data=lambda w: _REASON) for name in ("leave", "key")),
+    Row("federation:site_page", get=AUDIT, args=_pk("peer")),
+    Row("federation:site_confirm", post=ADMIN, args=_pk("peer"), data=lambda w: _REASON),
+    Row("federation:site_unconfirm", post=ADMIN, args=_pk("peer"), data=lambda w: _REASON),
+    Row("federation:propose", get=ADMIN, post=ADMIN, data=lambda w: {"strategy": "fedavg"}),
+    *(
+        Row(f"federation:{name}", get=AUDIT, args=lambda w: [w.round_asked.number])
+        for name in ("round_page", "round_live", "round_answer")
+    ),
+    *(
+        Row(f"federation:{name}", post=ADMIN, args=lambda w: [w.round_asked.number], data=lambda w: _REASON)
+        for name in ("round_approve", "round_decline", "round_withdraw", "round_stop")
+    ),
+    Row("federation:receipt", get=AUDIT, args=lambda w: [w.round_answered.number]),
+    Row("federation:rule_list", get=AUDIT, post=ADMIN, data=lambda w: _REASON, methods=_ELSE),
+    Row("federation:rule_end", post=ADMIN, args=_pk("rule")),
+    # What only a coordinator does is refused on a hospital's site; tests/federation/pages asks a coordinator's.
+    *(Row(f"federation:{name}", data=lambda w: _REASON) for name in ("found", "invitations")),
+    Row("federation:site_remove", args=_pk("peer"), data=lambda w: _REASON),
+]
+
 
 def build_world(make_user: Any, make_patient: Any, make_case: Any) -> SimpleNamespace:
     """Two teams, one person per role and relation, and one of everything a URL may name."""
@@ -268,7 +295,30 @@ def build_world(make_user: Any, make_patient: Any, make_case: Any) -> SimpleName
         token=ApiToken.objects.create(user=users["api"], token_hash="2" * 64, label="x"),
     )  # fmt: skip
     _gallery(world, make_patient, make_case)
+    _federation(world)
     return world
+
+
+def _federation(world: SimpleNamespace) -> None:
+    """A federation in which this hospital has answered one round and is asked for another."""
+    import datetime as dt
+    import sys
+    from pathlib import Path
+
+    sys.path.insert(0, str(Path(__file__).parents[1] / "federation" / "pages"))
+    import pages_world
+
+    from federation.models import Peer, Round, StandingRule
+
+    made = pages_world.published()
+    made.open_round()
+    world.round_answered, world.round_asked = Round.objects.order_by("number")
+    world.peer = Peer.objects.get(name="hospital-b")
+    world.rule = StandingRule.objects.create(
+        strategies=["fedavg"], sites=["hospital-a", "hospital-b", "hospital-c"], maximum_epochs=5,
+        minimum_participants=3, expires_at=dt.datetime.now(dt.UTC) + dt.timedelta(days=9),
+        created_by=world.users["admin"],
+    )  # fmt: skip
 
 
 def _people(make_user: Any, here: Any, elsewhere: Any) -> dict[str, Any]:
