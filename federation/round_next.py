@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from federation.models import Peer, Round, SecureSum, TranscriptLink
+from federation.models import Peer, Round, SecureSum
+from federation.moments import at, sum_due, when
 from federation.peer_selectors import health_words, is_silent
 from federation.plans import RoundPlan
 from federation.secagg import rules
-from federation.services.advancing import due
-from federation.services.approval_words import at, when
-from federation.services.projection_rounds import GONE
 
 Sentences = tuple[str, ...]
+GONE: Final = ("invited", "declined", "dropped")  # takes no part, or no further part
 _ANSWERS: Final = {"keys": "advert", "shares": "share", "inputs": "masked", "survivors": "unmask"}
 _THINGS: Final = {
     "keys": "its keys", "shares": "its sealed shares", "inputs": "its masked input",
@@ -92,10 +91,8 @@ def _without(rest: int, needed: int, going_on: int, until: str) -> str:
 
 
 def _until(total: SecureSum) -> str:
-    try:
-        return when(at(due(total)))
-    except TranscriptLink.DoesNotExist:
-        return "the end of this step"
+    until = sum_due(total)
+    return when(until) if until else "the end of this step"
 
 
 def _validating(round_: Round, plan: RoundPlan) -> Sentences:

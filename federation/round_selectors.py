@@ -6,20 +6,11 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Any, Final
 
-from federation.models import (
-    Approval,
-    OwnSum,
-    Participation,
-    Round,
-    SecureSum,
-    SiteValidation,
-    TranscriptLink,
-)
+from federation.models import Approval, OwnSum, Participation, Round, SecureSum, SiteValidation
+from federation.moments import at, sum_due
 from federation.peer_selectors import is_silent, own_name
 from federation.plans import parse_plan
 from federation.round_next import next_words
-from federation.services.advancing import due
-from federation.services.approval_words import at
 from federation.states import ENDED
 
 STATE_WORDS: Final = {
@@ -205,16 +196,6 @@ def _sum(total: SecureSum, own: OwnSum | None) -> SumProgress:
     )  # fmt: skip
 
 
-def sum_due(total: SecureSum) -> dt.datetime | None:
-    """When the step in hand of a sum must be over; None once the sum is."""
-    if total.state in ("opened", "failed"):
-        return None
-    try:
-        return at(due(total))
-    except TranscriptLink.DoesNotExist:
-        return None
-
-
 def curves(round_: Round) -> tuple[CurveLine, ...]:
     """This site's own training curves of a round: they are never sent."""
     found: dict[tuple[str, int], list[tuple[int, float, float | None]]] = {}
@@ -229,20 +210,23 @@ def validation(round_: Round) -> ValidationFigures | None:
     if found is None:
         return None
     figures: dict[str, Any] = found.figures
-    change = figures.get("change") or (None,)
-    measured = all(value is not None for value in change)
     return ValidationFigures(
         ballot=found.ballot, reason=found.reason, before=_macro(figures, "before", 1),
         after=_macro(figures, "after", 1), alone=_macro(figures, "alone", 1),
         before_5=_macro(figures, "before", 5), after_5=_macro(figures, "after", 5),
         alone_5=_macro(figures, "alone", 5), patients=int(figures.get("patients") or 0),
-        change=(change[0], change[1], change[2]) if measured else None,
+        change=_interval(figures.get("change")),
     )  # fmt: skip
 
 
 def _macro(figures: dict[str, Any], which: str, k: int) -> float | None:
-    shares = (figures.get(which) or {}).get("macro", {})
+    shares: dict[str, float] = (figures.get(which) or {}).get("macro", {})
     return shares.get(str(k))
+
+
+def _interval(found: list[float | None] | None) -> tuple[float, float, float] | None:
+    low, value, high = found or (None, None, None)
+    return None if low is None or value is None or high is None else (low, value, high)
 
 
 def waiting_for_answer() -> tuple[Round, ...]:

@@ -27,7 +27,6 @@ from federation.round_selectors import (
     validation,
     waiting_for_answer,
 )
-from federation.services.own import membership_found
 from federation.states import ENDED
 
 __all__ = [
@@ -66,7 +65,7 @@ class Overview:
 
 def federation_overview() -> Overview:
     """Everything the federation's first page says."""
-    membership = membership_found()
+    membership = Membership.objects.filter(pk=1).first()
     if membership is None:
         step = "Join a federation with an invitation's code, or found one at the coordinator's site."
         return Overview(None, False, "", "", (), (), None, (), None, 0, (), "", step)

@@ -6,12 +6,14 @@ given as a span.
 
 from __future__ import annotations
 
-import datetime as dt
-
-from django.utils import timezone
-
+from federation.moments import at, duration, when
 from federation.plans import EMBEDDING_SIZE, RoundPlan, update_words
 from federation.secagg import rules
+
+__all__ = [
+    "asked", "at", "could_learn", "duration", "leaves", "never_leaves", "remaining", "settings_of",
+    "update_bytes", "when", "without_answer",
+]  # fmt: skip
 
 Sentences = tuple[str, ...]
 STRATEGY_WORDS = {
@@ -21,16 +23,6 @@ STRATEGY_WORDS = {
     "fedavgm": "federated averaging with momentum (fedavgm)",
     "analytic": "closed-form heads (analytic)",
 }
-
-
-def when(moment: dt.datetime) -> str:
-    """A time as the pages and receipts say it, in this site's zone."""
-    return f"{timezone.localtime(moment):%Y-%m-%d %H:%M %Z}"
-
-
-def at(milliseconds: int) -> dt.datetime:
-    """Aware UTC of whole milliseconds since 1970."""
-    return dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(milliseconds=milliseconds)
 
 
 def remaining(plan: RoundPlan) -> int:
@@ -167,12 +159,3 @@ def _each(plan: RoundPlan, field: str) -> str:
     """A setting of local training; once if all networks share it."""
     values = [f"{getattr(member.local, field):g}" for member in plan.members]
     return values[0] if len(set(values)) == 1 else ", ".join(values)
-
-
-def duration(seconds: int) -> str:
-    """Whole seconds as people say them."""
-    for size, unit in ((86_400, "day"), (3600, "hour"), (60, "minute")):
-        if seconds >= size:
-            count = seconds / size
-            return f"{count:.3g} {unit}{'' if count == 1 else 's'}"
-    return f"{seconds} second{'' if seconds == 1 else 's'}"

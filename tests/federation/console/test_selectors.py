@@ -9,12 +9,13 @@ import time_machine
 from console_story import OWN
 from django.utils import timezone
 
-from federation import kinds, selectors
+from federation import kinds, round_next, selectors
 from federation.models import Curve, Outgoing, Participation, Peer, SecureSum, SiteValidation, SumMessage
 from federation.models import TranscriptLink as Row
+from federation.moments import at
 from federation.plans import parse_plan
 from federation.round_selectors import PART_WORDS, PURPOSE_WORDS, STATE_WORDS, SUM_WORDS
-from federation.services import approvals
+from federation.services import advancing, approvals, projection_rounds
 from federation.services.projection_sums import PURPOSES
 from federation.states import TABLES, states_of
 
@@ -24,6 +25,7 @@ def test_every_state_has_words() -> None:
     assert PART_WORDS.keys() == set(states_of(TABLES["participation"]))
     assert SUM_WORDS.keys() == set(states_of(TABLES["sum"]))
     assert PURPOSE_WORDS.keys() == set(PURPOSES)
+    assert round_next.GONE == projection_rounds.GONE
 
 
 def test_a_site_without_a_federation_is_told_what_to_do(db) -> None:
@@ -131,6 +133,7 @@ def test_a_sum_says_whom_it_waits_for_and_that_it_goes_on_without_one(summing) -
         "waiting for keys",
         24,
     )
+    assert total.due == at(advancing.due(SecureSum.objects.get()))  # the coordinator's own rule
     assert total.due is not None and (total.due - timezone.now()) < dt.timedelta(hours=1)
     assert [site.name for site in found.sites if site.silent] == ["d"]
 
