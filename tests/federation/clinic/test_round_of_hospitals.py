@@ -89,7 +89,7 @@ def propose(world: Any, **fields: Any) -> Any:
     from world import COORDINATOR
 
     from federation import kinds, plans
-    from federation.models import Approval, GlobalModel, Membership, Peer, Round
+    from federation.models import Approval, Membership, Peer, Round
     from federation.services.contributions import samples_now
     from federation.services.speaking import entry_say
 
