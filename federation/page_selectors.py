@@ -21,6 +21,7 @@ from federation.models import (
     StandingRule,
     TranscriptLink,
 )
+from federation.moments import at
 from federation.peer_selectors import PeerRow, keys_confirmed, own_name, peers_with_confirmations
 from federation.plans import RoundPlan, parse_plan
 from federation.services import approval_words as words
@@ -141,7 +142,7 @@ def plan_in_words(plan: RoundPlan, proposer: str, text: str) -> PlanInWords:
     return PlanInWords(
         sha256=plan.sha256, text=text, asked=words.asked(plan, proposer),
         settings=words.settings_of(plan), invited=tuple(titles.get(site, site) for site in plan.keys),
-        answer_by=words.at(plan.schedule.answer_by),
+        answer_by=at(plan.schedule.answer_by),
         minimum_participants=plan.minimum_participants, colluders=colluders(len(plan.invited)),
     )  # fmt: skip
 

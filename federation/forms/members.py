@@ -28,7 +28,7 @@ class JoinForm(forms.Form):
         initial=lambda: settings.SITE_NAME,
     )
     name = forms.RegexField(
-        r"[A-Za-z0-9._-]{1,64}", label=_("Short name"), max_length=64, initial=lambda: settings.SITE_SLUG,
+        r"\A[A-Za-z0-9._-]{1,64}\Z", label=_("Short name"), max_length=64, initial=lambda: settings.SITE_SLUG,
         help_text=_("Letters, digits, dots, hyphens, underscores. It stays for good."),
         error_messages={"invalid": _("Use letters, digits, dots, hyphens and underscores only.")},
     )  # fmt: skip

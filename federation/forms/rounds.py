@@ -68,7 +68,7 @@ class PlanForm(forms.Form):
 class ApproveForm(SecondFactorForm):
     """Yes to exactly the plan that was on the page."""
 
-    plan_sha256 = forms.RegexField(r"[0-9a-f]{64}", widget=forms.HiddenInput)
+    plan_sha256 = forms.RegexField(r"\A[0-9a-f]{64}\Z", widget=forms.HiddenInput)
 
 
 class RuleForm(SecondFactorForm):

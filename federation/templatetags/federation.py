@@ -11,8 +11,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from federation.models import Round
+from federation.moments import at
 from federation.plans import parse_plan
-from federation.services.approval_words import at
 from federation.words import TABLES
 
 register = template.Library()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
@@ -24,7 +25,7 @@ def home(request: HttpRequest) -> HttpResponse:
     look(request)
     found = selectors.federation_overview()
     if found.membership is None:
-        return _beginning(request, found)
+        return _beginning(request)
     page: dict[str, Any] = {
         "found": found, "membership": found.membership, "members": page_selectors.members_shown(),
         "rounds": selectors.rounds()[:ROUNDS_SHOWN], "models": selectors.published_models(),
@@ -39,9 +40,9 @@ def _first_page(found: selectors.Overview) -> str:
     return "coordinator.html" if found.is_coordinator else "home.html"
 
 
-def _beginning(request: HttpRequest, found: selectors.Overview) -> HttpResponse:
+def _beginning(request: HttpRequest) -> HttpResponse:
     """Before there is a federation: how to join one, or how to begin one."""
-    if found.is_coordinator:
+    if settings.SITE_ROLE == "coordinator":
         form = form_for(request, "coordinator.manage", FoundForm)
         return render(request, "federation/found.html", {"form": form})
     return render(request, "federation/join.html", {"form": form_for(request, "federation.manage", JoinForm)})
