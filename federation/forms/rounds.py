@@ -44,6 +44,10 @@ class ProposeForm(forms.Form):
         label=_("Minutes for training"), initial=240, min_value=0.1, max_value=60 * 24 * 30,
         help_text=_("A hospital that takes longer is left out of the sum."),
     )  # fmt: skip
+    minimum_patients = forms.IntegerField(
+        label=_("Fewest patients to judge by"), initial=10, min_value=1, max_value=10_000,
+        help_text=_("A hospital that holds out fewer patients abstains from the vote on the result."),
+    )  # fmt: skip
     sites = forms.MultipleChoiceField(label=_("Hospitals to invite"), widget=forms.CheckboxSelectMultiple)
 
     def __init__(self, *args: Any, sites: list[tuple[str, str]], **kwargs: Any) -> None:

@@ -18,6 +18,8 @@ from gestaltweb import env
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_PORT = 8001
+# The cohort's hospitals hold out 6 to 9 patients: with a plan's usual 10 each would abstain.
+JUDGED_BY = 5
 
 # user name → roles; named for what they do, because nobody here exists.
 USERS: dict[str, dict[str, list[str]]] = {

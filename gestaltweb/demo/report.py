@@ -79,5 +79,10 @@ def _accuracy(round_: Round) -> dict[str, Any]:
     if validation is None:
         return {}
     figures = validation.figures
-    return {"before": figures["before"], "after": figures["after"], "local_only": figures["alone"],
-            "patients": figures["patients"], "ballot": validation.ballot}  # fmt: skip
+    shown = {"before": "before", "after": "after", "local_only": "alone"}
+    accuracy = {name: _top_1(figures.get(key)) for name, key in shown.items()}
+    return {**accuracy, "patients": figures["patients"], "ballot": validation.ballot}
+
+
+def _top_1(figures: dict[str, Any] | None) -> float | None:
+    return round(figures["macro"]["1"], 4) if figures else None

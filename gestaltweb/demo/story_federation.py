@@ -15,12 +15,14 @@ from typing import TypeVar
 
 from gestaltweb.demo.browser import StoryFailed, Visitor
 from gestaltweb.demo.codes import fresh_code
-from gestaltweb.demo.homes import DemoSite, DemoSites, logins_read
+from gestaltweb.demo.homes import JUDGED_BY, DemoSite, DemoSites, logins_read
 from gestaltweb.demo.outcome import Outcome, found, sign_in
 
 HEARD_SECONDS = 60
 ROUND_SECONDS = 420
-FINGERPRINT = r"\b([0-9a-f]{4}(?: [0-9a-f]{4}){7})\b"
+FINGERPRINT = r'class="fingerprint"[^>]*>\s*([0-9a-f]{4}(?: [0-9a-f]{4}){7})\s*<'
+STATE = r'<span class="state state-(\w+)">'
+STATES = {"solved": "published", "withdrawn": "aborted"}  # the page's colours; all others are under way
 OVER = ("published", "aborted")
 Admins = dict[DemoSite, Visitor]
 T = TypeVar("T")
@@ -98,36 +100,35 @@ def _site_numbers(text: str) -> list[str]:
 
 
 def propose(hospital: DemoSite, admin: Visitor, invited: Iterable[DemoSite]) -> None:
-    """Propose a round to these hospitals with what the form suggests, unless one is under way."""
-    names = [site.slug for site in invited]
-    if round_state(admin, round_number(admin)) not in ("", *OVER):
-        return
+    """Propose a round to these hospitals, else as the form suggests, unless one is under way."""
     before = round_number(admin)
+    if before and round_state(admin, before) not in OVER:
+        return
+    names = [site.slug for site in invited]
 
-    def said() -> bool:
-        """Refused while the others' confirmations are on their way."""
-        page = admin.open("/federation/propose/")
-        if not page.offers("") and not page.offers("/propose/"):
-            return False
+    def shown() -> bool:
+        """The plan; refused while confirmations are on their way."""
         try:
-            return page.submit("/propose/", sites=names).offers("/propose/")
+            page = admin.open("/federation/propose/").submit("", sites=names, minimum_patients=JUDGED_BY)
         except StoryFailed:
             return False
+        return "Propose exactly this" in page.text
 
-    awaited(said, HEARD_SECONDS, f"{hospital.name} could not propose a round")
-    admin.submit("/propose/")
+    awaited(shown, HEARD_SECONDS, f"{hospital.name} could not propose a round")
+    admin.submit("")
     awaited(lambda: round_number(admin) > before, HEARD_SECONDS, "the proposed round did not appear")
 
 
 def approve(site: DemoSite, admin: Visitor, number: int) -> None:
-    """Read what would leave, and say yes to exactly that with a code."""
+    """Read what would leave, and say yes to exactly that with a code, unless this hospital has answered."""
     awaited(lambda: round_number(admin) >= number, HEARD_SECONDS, f"{site.name} did not hear of the round")
 
     def asked() -> bool:
-        return admin.open(f"/federation/rounds/{number}/answer/").offers("/approve/")
+        page = admin.open(f"/federation/rounds/{number}/answer/")
+        return page.offers("/approve/") or f"/federation/rounds/{number}/receipt.pdf" in page.text
 
-    if round_state(admin, number) in ("proposed", "approving"):
-        awaited(asked, HEARD_SECONDS, f"{site.name} was not asked")
+    awaited(asked, HEARD_SECONDS, f"{site.name} was not asked")
+    if admin.offers("/approve/"):
         admin.submit("/approve/", code=code_of(site))
 
 
@@ -138,8 +139,8 @@ def round_number(admin: Visitor) -> int:
 
 
 def round_state(admin: Visitor, number: int) -> str:
-    """A round's state as its page tells programs, or "" for round 0."""
-    return found(r'data-state="([a-z]+)"', admin.open(f"/federation/rounds/{number}/").text) if number else ""
+    """ "published", "aborted", or "" while the round is under way."""
+    return STATES.get(found(STATE, admin.open(f"/federation/rounds/{number}/").text), "")
 
 
 def code_of(site: DemoSite) -> str:

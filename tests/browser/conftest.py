@@ -74,8 +74,8 @@ def visit(chromium: Any, demo_site: Any) -> Iterator[Any]:
 
 
 def sign_in(page: Any, site: Any, user: str) -> None:
-    from gestaltweb.demo.homes import logins_read
     from gestaltweb.demo.codes import current_code
+    from gestaltweb.demo.homes import logins_read
 
     login = logins_read(site.home)[user]
     page.goto(f"{site.address}/account/login/")

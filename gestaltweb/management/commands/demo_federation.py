@@ -21,7 +21,7 @@ from federation import identity
 from federation.models import Confirmation, Peer, Round
 from federation.services import approvals, membership, proposals
 from federation.services.own import membership_found
-from gestaltweb.demo import report
+from gestaltweb.demo import homes, report
 
 WAIT_SECONDS = 60.0
 TITLE = "Demo Federation"
@@ -76,7 +76,7 @@ def _member(name: str) -> Peer | None:
 def propose(told: Any) -> bool:
     """Hospital: propose a round to {"sites": names} unless one is under way, and agree to it."""
     if not Round.objects.exclude(state__in=OVER).exists():
-        plan = proposals.plan_suggest(user=_admin(), sites=told["sites"])
+        plan = proposals.plan_suggest(user=_admin(), sites=told["sites"], minimum_patients=homes.JUDGED_BY)
         proposals.round_propose(user=_admin(), plan=plan)
         _awaited(lambda: Round.objects.filter(sha256=plan.sha256).exists(), "the round")
     return answer(told)

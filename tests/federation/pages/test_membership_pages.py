@@ -110,7 +110,7 @@ def test_a_plan_is_shown_before_it_is_said_and_said_as_shown(clinic: Any, admin:
     pages_world.quiet()
     choices = {
         "strategy": "fedprox", "epochs": 4, "answer_hours": 48, "minimum_participants": 3,
-        "training_minutes": 60, "sites": list(pages_world.TITLES),
+        "training_minutes": 60, "minimum_patients": 10, "sites": list(pages_world.TITLES),
     }  # fmt: skip
     preview = admin.post(reverse("federation:propose"), choices)
     assert preview.status_code == 200 and not Outgoing.objects.exists()
@@ -131,7 +131,7 @@ def test_a_plan_that_cannot_be_is_refused_in_words(
     pages_world.quiet()
     choices = {
         "strategy": "fedavg", "epochs": 5, "answer_hours": 48, "minimum_participants": 3,
-        "training_minutes": 60, "sites": list(pages_world.TITLES),
+        "training_minutes": 60, "minimum_patients": 10, "sites": list(pages_world.TITLES),
     }  # fmt: skip
     answer = admin.post(reverse("federation:propose"), choices | change)
     assert answer.status_code == 400 and not Outgoing.objects.exists()
