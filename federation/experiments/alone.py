@@ -54,9 +54,7 @@ def twin_options(options: RoundOptions) -> RoundOptions:
     return replace(options, strategy="fedavg", local=replace(options.local, proximal_mu=0.0))
 
 
-def own_classes(
-    training: FeatureSet, k: int, names: Sequence[str] | None = None
-) -> tuple[OpenClass, ...]:
+def own_classes(training: FeatureSet, k: int, names: Sequence[str] | None = None) -> tuple[OpenClass, ...]:
     """Classes with their patients here. A plan states k at least, so rarer ones weigh as if they had k."""
     counts = patients_per_class(training.labels, training.patients)
     kept = sorted(counts if names is None else counts.keys() & set(names))
@@ -82,7 +80,7 @@ def _train_once(
 def solve_alone(
     options: RoundOptions, base: Backbone, training: FeatureSet, classes: Sequence[str] | None = None
 ) -> Backbone:
-    """The closed form of these photos only, all their classes (or those named), no minima: nothing is sent."""
+    """The closed form of these photos only: all their classes or those named, and no minima."""
     counted = own_classes(training, options.k, classes)
     rows = np.stack([neck_outputs(base.neck, training, view) for view in RANKING_VIEWS], axis=1)
     moments = site_moments(

@@ -18,8 +18,8 @@ Places = dict[str, int]  # patient → index of the site
 @dataclass(frozen=True)
 class Spread:
     """near-uniform: each syndrome dealt out evenly. dirichlet: each syndrome's shares of the sites drawn from
-    Dirichlet(alpha, …, alpha) (Yurochkin et al., ICML 2019); the smaller alpha, the more a syndrome is at home
-    at few sites. disjoint: each syndrome at one site only.
+    Dirichlet(alpha, …, alpha) (Yurochkin et al., ICML 2019); the smaller alpha, the fewer sites hold most
+    of a syndrome. disjoint: each syndrome at one site only.
     """
 
     kind: Kind
@@ -35,7 +35,9 @@ class Spread:
         return f"dirichlet-{self.alpha:g}" if self.kind == "dirichlet" else self.kind
 
 
-def spread_features(found: FeatureSet, sites: Sequence[str], spread: Spread, seed: int) -> dict[str, FeatureSet]:
+def spread_features(
+    found: FeatureSet, sites: Sequence[str], spread: Spread, seed: int
+) -> dict[str, FeatureSet]:
     """A cohort's photos, divided among sites; every photo goes with its patient. A site may get nobody."""
     places = place_patients(people_of(found), len(sites), spread, seed)
     where = np.array([places[patient] for patient in found.patients], dtype=np.int64)

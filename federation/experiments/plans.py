@@ -81,6 +81,14 @@ def count_classes(
     return tuple(OpenClass(name, count) for name, count in read_counts(total, classes, k).items())
 
 
+def next_plan(
+    options: RoundOptions, base: Backbone, sites: Sites, federation: MemoryFederation, seed: int
+) -> TrainingPlan:
+    """Counting comes first, then the plan."""
+    classes = count_classes(sites, federation, k=options.k, base_sha256=weights_sha256(base))
+    return make_plan(options, base, classes, sites, seed)
+
+
 def make_plan(
     options: RoundOptions, base: Backbone, classes: tuple[OpenClass, ...], sites: Sites, seed: int
 ) -> TrainingPlan:
@@ -106,9 +114,7 @@ def tensor_limits(
         return local.classifier_learning_rate if of_classifier else local.neck_learning_rate
 
     layout = heads.layout_of(heads.build_head(base, classes))
-    return tuple(
-        TensorLimit(part.name, suggest_limit(local, rate(part.name), samples)) for part in layout
-    )
+    return tuple(TensorLimit(part.name, suggest_limit(local, rate(part.name), samples)) for part in layout)
 
 
 def derived_seed(*parts: object) -> int:

@@ -27,7 +27,7 @@ def known_queries(held_out: FeatureSet, gallery: FeatureSet) -> FeatureSet:
 
 
 def rank_queries(neck: nn.Module, queries: FeatureSet, gallery: FeatureSet) -> Ranks:
-    """(Q,) rank of each photo's syndrome by its nearest gallery photo, exactly as `learning.validate` ranks."""
+    """(Q,) rank of each photo's syndrome by its nearest gallery photo, as `learning.validate` ranks."""
     left, right = embed_rows(neck, queries), embed_rows(neck, gallery)
     if left is None or right is None:
         raise FeaturesRefused("A trained neck gives embeddings that are zero or not finite.")
@@ -65,7 +65,7 @@ def draw_weights(groups: Groups, generator: np.random.Generator, draws: int) -> 
 
 
 def weighted_macro(ranks: Ranks, groups: Groups, k: int, weights: Int64) -> Float64:
-    """(draws,) macro top-k under each row of weights (draws, Q); a draw averages over the syndromes it has."""
+    """(draws,) macro top-k under each row of weights (draws, Q), over the syndromes that a draw holds."""
     member = np.zeros((len(ranks), int(groups.syndromes.max()) + 1))
     member[np.arange(len(ranks)), groups.syndromes] = 1.0
     photos = weights @ member  # (draws, S)

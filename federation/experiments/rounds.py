@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import safetensors.torch
@@ -17,9 +17,8 @@ from federation.experiments.plans import (
     MEMBER,
     RoundOptions,
     Sites,
-    count_classes,
     derived_seed,
-    make_plan,
+    next_plan,
     weights_sha256,
 )
 from federation.experiments.secure import MemoryFederation
@@ -28,7 +27,6 @@ from federation.learning.aggregate import Candidate, load_rows, make_candidate
 from federation.learning.closed_form import site_words, solve_candidate
 from federation.learning.config import TrainingPlan
 from federation.learning.errors import AggregateRefused
-from federation.learning.features import FeatureSet
 from federation.learning.heads import Float32, Rows
 from federation.learning.loop import LocalResult, train_local
 from federation.learning.strategies import ServerState, initial_state
@@ -83,14 +81,6 @@ def run_rounds(
         if watch is not None:
             watch(number, model.backbone)
     return Trained(model, tuple(curves), plan)
-
-
-def next_plan(
-    options: RoundOptions, base: Backbone, sites: Sites, federation: MemoryFederation, seed: int
-) -> TrainingPlan:
-    """Counting comes first, then the plan."""
-    classes = count_classes(sites, federation, k=options.k, base_sha256=weights_sha256(base))
-    return make_plan(options, base, classes, sites, seed)
 
 
 def run_round(

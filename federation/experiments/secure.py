@@ -40,9 +40,7 @@ class MemoryFederation:
         """Site → Ed25519 public key."""
         return {site: key.public_key().public_bytes_raw() for site, key in self.identities.items()}
 
-    def secure_sum(
-        self, inputs: Mapping[str, Words], *, purpose: str, base_model: str, plan: str
-    ) -> Words:
+    def secure_sum(self, inputs: Mapping[str, Words], *, purpose: str, base_model: str, plan: str) -> Words:
         """One attempt from keys to the opened sum of the sites in `inputs`; all others drop after sharing.
 
         inputs: site → (k,) uint32 or uint64. base_model, plan: hex sha256. Refuses as the protocol does.
