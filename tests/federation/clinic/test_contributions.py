@@ -347,7 +347,7 @@ def test_rows_of_rare_syndromes_stay_sealed_at_the_site(hospital, story, round_,
     facts = {"round_sha256": round_.sha256, "member": "tiny"}
     kept = rows_kept(**facts, entrants=training_now())
     assert list(kept) == ["SYN:0003"] and kept["SYN:0003"].shape == (513,)
-    files = [path for path in (site_home / "federation" / "local_rows").iterdir()]
+    files = list((site_home / "federation" / "local_rows").iterdir())
     assert len(files) == 1 and kept["SYN:0003"].tobytes()[:32] not in files[0].read_bytes()
     assert rows_kept(round_sha256="0" * 64, member="tiny", entrants=training_now()) == {}
     rare = [entrant for entrant in training_now() if entrant.syndrome == "SYN:0003"]
