@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -49,6 +50,7 @@ def light_clinic(monkeypatch: pytest.MonkeyPatch) -> Any:
     for kind in light.WORK:
         monkeypatch.setitem(jobs.TASKS, kind, (f"federation.{kind}", "train"))
     monkeypatch.setattr(jobs, "wake", lambda kind, job: None)
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)  # no power cut is played here
     monkeypatch.setattr("federation.services.proposals.plan_refusal", lambda plan: "", raising=False)
     monkeypatch.setattr("federation.services.standing.rules_apply", lambda round_: False)
     light.PATIENTS.clear()
@@ -60,13 +62,22 @@ def light_clinic(monkeypatch: pytest.MonkeyPatch) -> Any:
 def make_world(
     tmp_path: Path, template: Path, light_clinic: Any, django_db_blocker: Any
 ) -> Iterator[Callable[..., Any]]:
-    """make_world("a", "b", "c") → a World whose sites have joined and confirmed each other."""
+    """make_world("a", "b", "c") → a World whose sites have joined and confirmed each other.
+
+    That is played once for each set of names; later worlds are copies of its folder.
+    """
     from world import World
 
     made = []
 
     def make(*names: str) -> Any:
-        world = World(tmp_path / f"world{len(made)}", template, list(names))
+        folder, first = tmp_path / f"world{len(made)}", template.parent / "-".join(names)
+        if not first.exists():
+            founded = World(first, template, list(names))
+            founded.found()
+            founded.close()
+        shutil.copytree(first, folder)
+        world = World(folder, None, list(names))
         made.append(world)
         for number, name in enumerate(names):
             light_clinic.PATIENTS[name] = {
@@ -75,7 +86,6 @@ def make_world(
                 "SYN:0003": number,
                 "SYN:0004": 2,
             }
-        world.found()
         return world
 
     with django_db_blocker.unblock():

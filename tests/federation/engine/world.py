@@ -25,7 +25,7 @@ VOCABULARY = ("SYN:0001", "SYN:0002", "SYN:0003", "SYN:0004")
 @dataclass
 class World:
     folder: Path
-    template: Path
+    template: Path | None  # a migrated database to copy, None where the folders are filled already
     names: list[str]
     connections: dict[str, Any] = field(default_factory=dict)
     current: str = ""
@@ -34,7 +34,7 @@ class World:
     now_ms: int | None = None
 
     def __post_init__(self) -> None:
-        for name in (COORDINATOR, *self.names):
+        for name in (COORDINATOR, *self.names) if self.template is not None else ():
             (self.folder / name).mkdir(parents=True)
             shutil.copy(self.template, self.folder / name / "database.sqlite3")
 
