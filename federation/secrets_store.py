@@ -19,6 +19,8 @@ from diagnosis.vault import write_private
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,120}")
 KINDS: Final = ("session", "input", "facts")
+#: A file, or what is left of one whose writing was cut off.
+_FILE: Final = re.compile(r"\.?(?P<name>[A-Za-z0-9._-]{1,120})\.(?:session|input|facts)(?:\.[0-9a-f]{8})?")
 
 
 def _folder() -> Path:
@@ -51,9 +53,19 @@ def require(name: str, kind: str) -> bytes:
 
 
 def forget(name: str, *kinds: str) -> None:
-    """Remove what is not needed any more."""
+    """Remove what is not needed any more, and what a cut-off write has left of it."""
     for kind in kinds or KINDS:
-        _path(name, kind).unlink(missing_ok=True)
+        path = _path(name, kind)
+        path.unlink(missing_ok=True)
+        for partial in path.parent.glob(f".{path.name}.*"):
+            partial.unlink(missing_ok=True)
+
+
+def names() -> list[str]:
+    """Sums that something is kept of."""
+    files = _folder().iterdir() if _folder().exists() else ()
+    found = (_FILE.fullmatch(path.name) for path in files if path.is_file())
+    return sorted({match["name"] for match in found if match})
 
 
 # --- what was opened ---

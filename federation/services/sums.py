@@ -19,7 +19,7 @@ from diagnosis.errors import ConsentMissing
 from diagnosis.jobs import Lease
 from federation import kinds, secrets_store, storage
 from federation.identity import identity_now
-from federation.models import Opening, OwnSum, SecureSum
+from federation.models import Opening, Outgoing, OwnSum, SecureSum
 from federation.secagg import wire
 from federation.secagg.errors import SecAggError
 from federation.secagg.site import SiteSession
@@ -34,6 +34,7 @@ WAITS_FOR: Final = {
     "asked": None, "advertised": "shares", "shared": "inputs", "prepared": None, "masked": "survivors",
     "signed": "survivors",
 }  # fmt: skip
+OVER: Final = ("opened", "failed")
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class _Work:
 
 def sums_step() -> bool:
     """Take every step that can be taken now; whether any was."""
+    _secrets_tidy()
     moved = False
     for own in _own_sums():
         while own.state in WAITS_FOR and _step(own):
@@ -64,12 +66,33 @@ def sums_step() -> bool:
     return moved
 
 
+def _secrets_tidy() -> None:
+    """Remove what is not needed any more: the process may have ended between the last step and the removal.
+
+    Plain inputs go once they are masked, everything goes with the end of the sum or of this site's part.
+    """
+    rows = OwnSum.objects.filter(sum__name__in=secrets_store.names()).select_related("sum")
+    for own in rows:
+        if own.state == "left" or own.sum.state == "failed" or own.checked:
+            secrets_store.forget(own.sum.name)
+        elif own.masked:
+            secrets_store.forget(own.sum.name, "input", "facts")
+
+
 def _own_sums() -> list[OwnSum]:
     """This site's side of every sum that is not over and that it has approved."""
     name = membership_now().name
-    running = SecureSum.objects.exclude(state__in=("opened", "failed")).select_related("round")
-    mine = [total for total in running if name in total.sites and name in live_sites(total.round)]
+    running = SecureSum.objects.exclude(state__in=OVER).select_related("round")
+    mine = [
+        total for total in running
+        if name in total.sites and name in live_sites(total.round) and not _dropping(total)
+    ]  # fmt: skip
     return [OwnSum.objects.get_or_create(sum=total)[0] for total in mine]
+
+
+def _dropping(total: SecureSum) -> bool:
+    """Whether this site has said that it takes no further part, accepted by now or not."""
+    return Outgoing.objects.filter(key=f"drop/{total.round.sha256}").exists()
 
 
 def _step(own: OwnSum) -> bool:
@@ -86,11 +109,13 @@ def _step(own: OwnSum) -> bool:
 
 
 def sum_leave(own: OwnSum, reason: str) -> None:
-    """Take no further part in this sum nor in its round, and say so."""
+    """Take no further part in this sum nor, unless the sum is over, in its round, and say so."""
+    own.sum.refresh_from_db()
     with transaction.atomic():
         move(own, "left", reason=reason[:300])
         round_ = own.sum.round
-        entry_say(kinds.Drop(round_.sha256, reason[:200]), key=f"drop/{round_.sha256}")
+        if own.sum.state not in OVER and not _dropping(own.sum):
+            entry_say(kinds.Drop(round_.sha256, reason[:200]), key=f"drop/{round_.sha256}")
     secrets_store.forget(own.sum.name)
 
 
@@ -161,13 +186,15 @@ def sum_prepare(*, lease: Lease, own: OwnSum) -> None:
     """Do the job `federation_prepare`: train or count, and keep the plain input in the key folder."""
     from federation.services import contributions
 
-    if own.state == "received":
+    if own.state == "received" and own.sum.state not in OVER:
         prepared = contributions.input_words(own.sum)
         facts = {"patients": prepared.patients, "photos": prepared.photos}
         secrets_store.write(own.sum.name, "facts", json.dumps(facts).encode())
         secrets_store.write(own.sum.name, "input", _bytes(prepared.words))
     with jobs.finish(lease):
         own.refresh_from_db()
+        if own.state == "left":  # withdrawn from meanwhile: nothing plain stays behind
+            secrets_store.forget(own.sum.name)
         if own.state == "received":
             move(own, "prepared")
             if own.sum.purpose == "update":
@@ -180,8 +207,8 @@ def _mask(own: OwnSum) -> bool:
 
     if own.sum.state != "inputs":
         return False
-    facts = json.loads(secrets_store.require(own.sum.name, "facts"))
-    if not contributions.still_allowed(facts["patients"], facts["photos"]):
+    facts = _facts(own.sum)
+    if facts is None or not contributions.still_allowed(facts["patients"], facts["photos"]):
         return _withdrawn(own)
     work = _session(own)
     sha256, message = _masked(work)
@@ -190,6 +217,12 @@ def _mask(own: OwnSum) -> bool:
         _said(work, "masked", kinds.Masked(own.sum.name, _text(message)), "masked", masked=sha256)
     secrets_store.forget(own.sum.name, "input", "facts")
     return True
+
+
+def _facts(total: SecureSum) -> dict[str, Any] | None:
+    """Who entered the input that lies in the key folder; None unless both are there."""
+    facts, words = (secrets_store.read(total.name, kind) for kind in ("facts", "input"))
+    return None if facts is None or words is None else dict(json.loads(facts))
 
 
 def _masked(work: _Work) -> tuple[str, wire.MaskedCommitment]:
@@ -205,9 +238,9 @@ def _masked(work: _Work) -> tuple[str, wire.MaskedCommitment]:
 
 
 def _withdrawn(own: OwnSum) -> bool:
-    """Somebody withdrew after the input was made: make it again without them, unless masking had begun."""
+    """Somebody withdrew after the input was made, or it is gone: make it again, unless masking had begun."""
     if _session(own).session.masking is not None:
-        raise validity.SumRefused("A patient withdrew while the input was being masked.")
+        raise validity.SumRefused("A patient withdrew, or the input was lost, when masking had begun.")
     secrets_store.forget(own.sum.name, "input", "facts")
     with transaction.atomic():
         move(own, "withdrawn")
