@@ -73,21 +73,10 @@ def code(people: Any) -> Callable[[], str]:
 @pytest.fixture
 def clinic(db: None, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A model and a catalogue; a dry run that finds photos without looking for any."""
-    from pages_world import WEIGHTS
+    import pages_world
 
-    from diagnosis.models import Extractor, ExtractorMember, Syndrome
     from federation.services import dry_run
 
-    Syndrome.objects.all().delete()
-    Syndrome.objects.bulk_create(Syndrome(identifier=f"SYN:{n:04d}", name=f"Syndrome {n}") for n in (1, 2, 3))
-    extractor = Extractor.objects.create(
-        name="test", sha256="cd" * 32, state="adopted", synthetic=True, origin="test", licence="none"
-    )
-    ExtractorMember.objects.create(
-        extractor=extractor, position=0, name="compact", architecture="compact", sha256=WEIGHTS
-    )
-    member = dry_run.MemberDryRun("compact", 180, 8_400_000, 312.0)
-    found = dry_run.DryRun(204, 154, 41, 128, 2, 2, (member,), 8_400_000, 312.0)
-    monkeypatch.setattr(dry_run, "dry_run", lambda plan: found)
+    monkeypatch.setattr(dry_run, "dry_run", lambda plan: pages_world.dry_run_found())
     monkeypatch.setattr(dry_run, "samples_now", lambda k: 210)
-    return extractor
+    return pages_world.clinic()

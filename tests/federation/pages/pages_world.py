@@ -242,6 +242,32 @@ def _base(local: Any) -> tuple[Any, str, int]:
     return members, base.previous_round, base.rows_per_member
 
 
+def clinic() -> Any:
+    """An adopted model and a small catalogue; no photo."""
+    from diagnosis.models import Extractor, ExtractorMember, Syndrome
+
+    Syndrome.objects.all().delete()
+    Syndrome.objects.bulk_create(
+        Syndrome(identifier=f"SYN:{number:04d}", name=f"Syndrome {number}", synthetic=True)
+        for number in (1, 2, 3)
+    )
+    extractor = Extractor.objects.create(
+        name="test", sha256="cd" * 32, state="adopted", synthetic=True, origin="test", licence="none"
+    )
+    ExtractorMember.objects.create(
+        extractor=extractor, position=0, name="compact", architecture="compact", sha256=WEIGHTS
+    )
+    return extractor
+
+
+def dry_run_found() -> Any:
+    """What a dry run may have found."""
+    from federation.services.dry_run import DryRun, MemberDryRun
+
+    member = MemberDryRun("compact", 180, 8_400_000, 312.0)
+    return DryRun(204, 154, 41, 128, 2, 2, (member,), 8_400_000, 312.0)
+
+
 # --- states of a hospital -----------------------------------------------------------------------------
 
 
