@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections, transaction
 from django.utils import timezone
@@ -24,7 +25,7 @@ from federation import storage
 from federation.errors import InvalidMessage, NotHere, Refused, Unreachable
 from federation.identity import identity_now, public_hex
 from federation.models import Membership, Outgoing, Peer, SecureSum
-from federation.services import checking, coordination, own_rounds, speaking, sums
+from federation.services import checking, coordination, newcomers, own_rounds, rotation, speaking, sums
 from federation.services.following import links_follow
 from federation.services.own import membership_found, own_peer
 from federation.services.tidying import files_tidy
@@ -46,13 +47,17 @@ class Line(Protocol):
     def blob_state(self, sha256: str) -> dict[str, Any]: ...
 
 
-def line_open(membership: Membership) -> Line:
-    """A connection to the coordinator, signed by this site's identity."""
+def line_open(membership: Membership, key: Ed25519PrivateKey | None = None) -> Line:
+    """A connection to the coordinator, signed by this site's identity, or by another key of its own."""
     from federation.clock import Clock
     from federation.transport import Coordinator
 
     return Coordinator(
-        membership.coordinator_address, identity_now(), membership.name, Clock(), membership.coordinator_key
+        membership.coordinator_address,
+        key or identity_now(),
+        membership.name,
+        Clock(),
+        membership.coordinator_key,
     )
 
 
@@ -110,6 +115,11 @@ def _adopt(line: Line) -> None:
         for sha256 in own_rounds.model_files(model):
             fetch(line, sha256)
         own_rounds.adoption_request(model)
+    offered = newcomers.installation_due()
+    if offered is not None:
+        for sha256 in own_rounds.model_files(offered):
+            fetch(line, sha256)
+        newcomers.installation_request(offered)
     published = own_rounds.centroids_due()
     if published is not None:
         fetch(line, SecureSum.objects.get(name=published.centroids).result)
@@ -262,10 +272,22 @@ class Loop:
         line = self._connection()
         if line is None:
             return 1.0
-        count = pull(line, wait=settings.FEDERATION_POLL_SECONDS)
+        try:
+            count = pull(line, wait=settings.FEDERATION_POLL_SECONDS)
+        except Refused as refused:
+            if refused.status != 403 or not self._promoted():
+                raise
+            return 0.0
         if count:
             self._news.set()
         return 0.0 if count else 0.5
+
+    def _promoted(self) -> bool:
+        """The old key counts no longer: a new one was accepted and the answer to it was lost. Read by it."""
+        membership, key = membership_found(), rotation.key_waiting()
+        if membership is None or key is None:
+            return False
+        return pull(line_open(membership, key)) > 0
 
     def _work(self) -> float:
         line = self._connection()

@@ -23,7 +23,6 @@ class Round(models.Model):
     reason = models.CharField(max_length=300, blank=True)
     moments = models.JSONField(default=dict)
     training = models.TextField(blank=True)
-    refusal = models.CharField(max_length=300, blank=True, help_text="why this site cannot take part")
     tidied = models.BooleanField(default=False, help_text="its masked inputs were removed")
 
     class Meta:

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from federation import kinds
+from federation.clock import milliseconds
 from federation.errors import FederationError
 from federation.learning.errors import LearningError
 from federation.models import Round, SecureSum, TranscriptLink
+from federation.moments import sum_due
 from federation.plans import RoundPlan, parse_plan, update_words, vocabulary_of
 from federation.secagg import rules
 from federation.services import results
@@ -33,12 +35,10 @@ def following(round_: Round, now: int) -> Following:
 
 
 def due(total: SecureSum) -> int:
-    """When the step in hand must be over, milliseconds since 1970: counted from the step before it."""
-    before = {"keys": "begun", "shares": "keys", "inputs": "shares", "survivors": "inputs"}[total.state]
-    link = TranscriptLink.objects.filter(author=kinds.COORDINATOR, key=f"{before}/{total.name}").get()
-    schedule = parse_plan(total.round.plan).schedule
-    training = total.state == "inputs" and total.purpose == "update"
-    return link.at + 1000 * (schedule.training_seconds if training else schedule.step_seconds)
+    """When the step in hand must be over, milliseconds since 1970."""
+    moment = sum_due(total)
+    assert moment is not None  # only asked while a step is in hand
+    return milliseconds(moment)
 
 
 def _aborted(round_: Round, reason: str) -> Following:

@@ -30,6 +30,8 @@ def entry_say(body: Any, *, key: str, blobs: Sequence[str] = ()) -> Outgoing:
             return _same(said, body)
         if membership.alarm:
             raise NotReady(f"This site has stopped following the coordinator: {membership.alarm}")
+        if Outgoing.objects.filter(kind="Rotate", sent=False).exists():
+            raise NotReady("This site's new key is not accepted yet. Try again in a minute.")
         entry = Entry(
             federation=membership.federation, author=membership.name, kind=type(body).__name__, key=key,
             seen=membership.seq, seen_sha256=membership.sha256, body=kinds.plain(body),

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from federation.learning.config import encode_plan
-from federation.models import Approval, Confirmation, OwnSum, Round, SecureSum
+from federation.models import Approval, OwnSum, Round, SecureSum
+from federation.peer_selectors import keys_confirmed
 from federation.plans import RoundPlan, parse_plan, update_words, vocabulary_of
 from federation.secagg import rules, wire
 from federation.services import results
@@ -59,10 +60,7 @@ def _participants(total: SecureSum, plan: RoundPlan) -> None:
 
 def is_confirmed(site: str, public_key: str) -> bool:
     """Whether this site's admin has compared this key's fingerprint and still trusts it."""
-    return Confirmation.objects.filter(
-        author__name=membership_now().name, subject__name=site, subject__state="joined",
-        public_key=public_key, withdrawn=False,
-    ).exists()  # fmt: skip
+    return keys_confirmed().get(site) == public_key
 
 
 def _earlier_checked(total: SecureSum) -> None:
