@@ -28,6 +28,12 @@ def adopt(job: int) -> None:
     perform(job, _adopt)
 
 
+@shared_task(name=KINDS["federation_install"])
+def install(job: int) -> None:
+    """Have a published model here that this hospital had no part in."""
+    perform(job, _install)
+
+
 def _prepare(lease: Lease) -> None:
     from federation.services.sums import sum_prepare
 
@@ -53,3 +59,9 @@ def _adopt(lease: Lease) -> None:
     from federation.services.adoption import model_adopt
 
     model_adopt(GlobalModel.objects.select_related("round").get(pk=lease.subject), lease=lease)
+
+
+def _install(lease: Lease) -> None:
+    from federation.services.adoption import model_install
+
+    model_install(GlobalModel.objects.select_related("round").get(pk=lease.subject), lease=lease)

@@ -20,7 +20,7 @@ from federation.services.candidate_rows import candidate_spec, views_of
 from federation.services.centroids import centroids_of, centroids_publish
 from federation.storage import blob_path
 
-__all__ = ["centroids_of", "centroids_publish", "model_adopt"]
+__all__ = ["centroids_of", "centroids_publish", "model_adopt", "model_install"]
 
 
 def model_adopt(model: GlobalModel, *, lease: Lease | None = None) -> Extractor:
@@ -39,6 +39,13 @@ def model_adopt(model: GlobalModel, *, lease: Lease | None = None) -> Extractor:
             extractor_adopt(user=None, extractor=extractor)
             AdoptedModel.objects.create(model=model, extractor=extractor)
     return extractor
+
+
+def model_install(model: GlobalModel, *, lease: Lease) -> Extractor:
+    """Install the model's networks and leave the one in use as it is: an admin decides on the model page."""
+    extractor = _installed(model)
+    with jobs.finish(lease):
+        return extractor
 
 
 def _ending(lease: Lease | None) -> AbstractContextManager[Any]:
@@ -70,11 +77,17 @@ def _install(model: GlobalModel, plan: RoundPlan) -> Extractor:
 
 
 def base_extractor(plan: RoundPlan) -> Extractor:
-    """The extractor here that holds the plan's base networks: licence and synthetic flag are inherited."""
+    """The extractor here that holds the plan's base networks: licence and synthetic flag are inherited.
+
+    A site that joined later has none of the models in between: then the one that the first round began with.
+    """
     wanted = {member.base_sha256 for member in plan.members}
     for row in ExtractorMember.objects.filter(sha256__in=wanted).select_related("extractor"):
         if wanted <= set(row.extractor.members.values_list("sha256", flat=True)):
             return row.extractor
+    before = GlobalModel.objects.filter(round__sha256=plan.previous_round).select_related("round").first()
+    if before is not None:
+        return base_extractor(parse_plan(before.round.plan))
     raise NotReady("The model that this round started from is not installed here, so its licence is unknown.")
 
 

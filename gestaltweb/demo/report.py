@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.conf import settings
 
 from diagnosis.selectors import extractor_adopted
-from federation.models import AdoptedModel, Blob, GlobalModel, OwnSum, Round, SecureSum
+from federation.models import Blob, GlobalModel, OwnSum, Round, SecureSum
 from federation.plans import base_of
 
 OUTSIDE = ("invited", "declined")
@@ -17,12 +18,19 @@ def site_report(told: Any = None) -> dict[str, Any]:
     """{"site", "round", "model_sha256", "sums", "adopted", "accuracy"}; JSON throughout, no patient in it."""
     round_ = Round.objects.order_by("-pk").first()
     if round_ is None:
-        nothing: dict[str, Any] = {"round": {}, "sums": {}, "model_sha256": "", "adopted": "", "accuracy": {}}
-        return {"site": settings.SITE_SLUG, **nothing}
+        nothing: dict[str, Any] = {
+            "round": {},
+            "sums": {},
+            "model_sha256": "",
+            "model_number": 0,
+            "accuracy": {},
+        }
+        return {"site": settings.SITE_SLUG, **nothing, "adopted": _adopted()}
     model = GlobalModel.objects.filter(round=round_).first()
     return {
         "site": settings.SITE_SLUG, "round": _round(round_), "sums": _sums(round_),
-        "model_sha256": _model_sha256(model), "adopted": _adopted(), "accuracy": _accuracy(round_),
+        "model_sha256": _hash_of((m["name"], m["weights"]) for m in model.members) if model else "",
+        "model_number": model.number if model else 0, "adopted": _adopted(), "accuracy": _accuracy(round_),
     }  # fmt: skip
 
 
@@ -57,19 +65,16 @@ def _sums(round_: Round) -> dict[str, dict[str, Any]]:
     }
 
 
-def _model_sha256(model: GlobalModel | None) -> str:
-    """The weights' own hash for one network, one hash over all for an ensemble."""
-    if model is None:
-        return ""
-    made = [(member["name"], member["weights"]) for member in model.members]
-    return str(made[0][1]) if len(made) == 1 else base_of(made)
-
-
 def _adopted() -> str:
-    """The hash, as above, of the federation's model that this hospital works with now, or ""."""
+    """The hash, as above, of the model that this hospital works with now, or ""."""
     extractor = extractor_adopted()
-    adoption = AdoptedModel.objects.filter(extractor=extractor).select_related("model").first()
-    return _model_sha256(adoption.model) if adoption is not None else ""
+    return _hash_of(extractor.members.values_list("name", "sha256")) if extractor is not None else ""
+
+
+def _hash_of(members: Iterable[tuple[str, str]]) -> str:
+    """The weights' own hash for one network, one hash over all for an ensemble."""
+    made = list(members)
+    return made[0][1] if len(made) == 1 else base_of(made)
 
 
 def _accuracy(round_: Round) -> dict[str, Any]:
