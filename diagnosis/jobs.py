@@ -41,6 +41,7 @@ TASKS: dict[str, tuple[str, str]] = {
 SWEEP_PER_KIND = 8
 BATCH = 500
 LONGEST = dt.timedelta(minutes=15)
+LONGEST_OF: dict[str, dt.timedelta] = {}  # kinds that another room registered
 UNFINISHED = ("queued", "running")
 ENDED = ("done", "failed")
 
@@ -56,11 +57,15 @@ class Lease:
     attempts: int
 
 
-def register_kind(kind: str, task: str, queue: str) -> None:
-    """Let another room's work be queued here: its kind, the task's name and its queue. ValueError if taken."""
+def register_kind(kind: str, task: str, queue: str, *, longest: dt.timedelta = LONGEST) -> None:
+    """Let another room's work be queued here: its kind, the task's name and its queue. ValueError if taken.
+
+    longest: how long one attempt may take before its worker counts as hanging.
+    """
     if TASKS.get(kind, (task, queue)) != (task, queue):
         raise ValueError(f"there is another kind of job named {kind!r} already")
     TASKS[kind] = (task, queue)
+    LONGEST_OF[kind] = longest
 
 
 def enqueue(*, kind: str, subject: int, key: str) -> Job:
@@ -145,7 +150,8 @@ def renew(lease: Lease, *, step: str = "", progress: int = 0) -> None:
 def kept(lease: Lease) -> Iterator[None]:
     """Prolong the lease from a thread while the block runs, so that slow work is not done twice.
 
-    For at most LONGEST: a worker that hangs loses its job in the end. A killed process prolongs nothing.
+    For at most LONGEST, or what its kind was registered with: a worker that hangs loses its job in the end.
+    A killed process prolongs nothing.
     """
     ended = threading.Event()
     thread = threading.Thread(target=_prolong, args=(lease, ended), name=f"lease-{lease.job}", daemon=True)
@@ -159,7 +165,7 @@ def kept(lease: Lease) -> Iterator[None]:
 
 def _prolong(lease: Lease, ended: threading.Event) -> None:
     every = settings.JOB_LEASE_SECONDS / 3
-    until = time.monotonic() + LONGEST.total_seconds()
+    until = time.monotonic() + LONGEST_OF.get(lease.kind, LONGEST).total_seconds()
     try:
         while not ended.wait(every) and time.monotonic() < until:
             try:

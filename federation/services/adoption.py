@@ -28,7 +28,7 @@ def model_adopt(model: GlobalModel, *, lease: Lease | None = None) -> Extractor:
 
     Once per model, wherever it was cut off: an admin who has rolled back since is not overruled. With a
     lease the job ends in the transaction that adopts. The model has no calibration until one is measured.
-    NotReady while a file is missing.
+    NotHere while a file is missing, NotReady without the base that it descends from.
     """
     known = AdoptedModel.objects.filter(model=model).select_related("extractor").first()
     extractor = known.extractor if known else _installed(model)

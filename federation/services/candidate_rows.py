@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from diagnosis import pictures, vault
 from diagnosis.errors import NotReady, Unreadable
 from diagnosis.models import Photo
 from federation.plans import RoundPlan
-from federation.services.features import Progress, photos_allowed
+from federation.services.features import photos_allowed
 from federation.storage import blob_path
 
 if TYPE_CHECKING:
@@ -49,22 +50,15 @@ def candidate_ensemble(plan: RoundPlan, members: Sequence[dict[str, Any]]) -> En
     return load_ensemble(candidate_spec(plan, members), paths)
 
 
-def rows_of(
-    photos: Iterable[int], ensemble: Ensemble, progress: Progress | None = None
-) -> dict[int, npt.NDArray[np.float32]]:
+def rows_of(photos: Iterable[int], ensemble: Ensemble) -> dict[int, npt.NDArray[np.float32]]:
     """Photo primary key → (m, 512) float32 unit rows, of photos that may be trained with at this moment.
 
     As `diagnosis.engine` embeds the stored crop. Photos erased meanwhile are left out.
     """
-    wanted = sorted(set(photos))
     rows: dict[int, npt.NDArray[np.float32]] = {}
-    for photo in photos_allowed(wanted):
-        try:
+    for photo in photos_allowed(sorted(set(photos)), at_once=1):
+        with contextlib.suppress(Unreadable):
             rows[photo.pk] = _embedded(photo, ensemble)
-        except Unreadable:
-            continue
-        if progress is not None:
-            progress("embedding photos", len(rows), len(wanted))
     return rows
 
 

@@ -22,7 +22,6 @@ from federation.plans import RoundPlan, parse_plan
 from federation.secagg.quantize import StatisticsQuantiser
 from federation.services import results
 from federation.services.candidate_rows import candidate_ensemble, candidate_spec, rows_of
-from federation.services.features import Progress
 from federation.services.population import (
     Entrant,
     Sets,
@@ -39,14 +38,14 @@ from federation.storage import blob_add
 Rows = Mapping[int, npt.NDArray[np.float32]]
 
 
-def class_sum_words(total: SecureSum, progress: Progress | None = None) -> PreparedInput:
+def class_sum_words(total: SecureSum) -> PreparedInput:
     """C counts, then C·m·512 class sums at 2^-40, over the patients that this round counted here."""
     plan = parse_plan(total.round.plan)
     classes = open_order(total)
     split = split_now(plan.k)
     chosen = {name: one for name, one in unchanged(counted(total.round), split).items() if name in classes}
     ensemble = candidate_ensemble(plan, members_accepted(total))
-    rows = rows_of((e.photo for e in entrants_of(split.training, chosen)), ensemble, progress)
+    rows = rows_of((e.photo for e in entrants_of(split.training, chosen)), ensemble)
     entrants = _whole([e for e in entrants_of(split.training, chosen) if e.photo in rows], chosen)
     chosen = patients_of(entrants)
     sums = _sums(entrants, rows, classes, plan)

@@ -20,7 +20,7 @@ from federation.plans import parse_plan, vocabulary_of
 from federation.services import results
 from federation.services.centroids import class_sum_words
 from federation.services.dry_run import DryRun, dry_run, samples_now
-from federation.services.features import BATCH, Progress
+from federation.services.features import BATCH
 from federation.services.in_words import refused_in_words
 from federation.services.local_training import local_rows_keep, train, training_input
 from federation.services.own import membership_now
@@ -39,14 +39,14 @@ LEDGER: Final = {
 }  # fmt: skip
 
 
-def input_words(total: SecureSum, progress: Progress | None = None) -> PreparedInput:
+def input_words(total: SecureSum) -> PreparedInput:
     """This site's words for a sum, from what consent allows at this moment.
 
     Counts, updates and centroids are the same, bit for bit, for the same photos. NotReady where something
     is missing that can still come; FederationError where this site cannot take part.
     """
     with refused_in_words():
-        found = INPUTS[total.purpose](total, progress)
+        found = INPUTS[total.purpose](total)
     if (len(found.words), 8 * found.words.dtype.itemsize) != (total.words, total.bits):
         raise FederationError("This site's input has another length than the sum. Update the older site.")
     return found
@@ -59,7 +59,7 @@ def _numbers(chosen: Mapping[str, frozenset[int]]) -> dict[str, int]:
 # --- the four purposes -----------------------------------------------------------------------------------
 
 
-def _presence(total: SecureSum, progress: Progress | None) -> PreparedInput:
+def _presence(total: SecureSum) -> PreparedInput:
     from federation.learning.statistics import presence_words
 
     plan, catalogue = parse_plan(total.round.plan), results.vocabulary()
@@ -69,7 +69,7 @@ def _presence(total: SecureSum, progress: Progress | None) -> PreparedInput:
     return prepared(presence_words(_numbers(chosen), catalogue, plan.k), chosen, ())
 
 
-def _counts(total: SecureSum, progress: Progress | None) -> PreparedInput:
+def _counts(total: SecureSum) -> PreparedInput:
     from federation.learning.statistics import count_words
 
     plan, classes = parse_plan(total.round.plan), results.open_identifiers(total.round)
@@ -78,13 +78,13 @@ def _counts(total: SecureSum, progress: Progress | None) -> PreparedInput:
     return prepared(count_words(_numbers(chosen), classes, plan.k), chosen, ())
 
 
-def _update(total: SecureSum, progress: Progress | None) -> PreparedInput:
+def _update(total: SecureSum) -> PreparedInput:
     """Train, then the update as words: exact zeros in the rows of syndromes with fewer than k patients."""
     from federation.learning.heads import build_head, layout_of
     from federation.learning.words import encode_update
 
-    inputs = training_input(total, progress)
-    result = train(inputs, keep_curves_of=total, progress=progress)
+    inputs = training_input(total)
+    result = train(inputs, keep_curves_of=total)
     plan, member = inputs.training_plan, inputs.training_plan.member(total.member)
     layout = layout_of(build_head(inputs.base, len(plan.classes)))
     words = encode_update(
@@ -95,7 +95,7 @@ def _update(total: SecureSum, progress: Progress | None) -> PreparedInput:
     return prepared(words, patients_of(inputs.entrants), (entrant.photo for entrant in inputs.entrants))
 
 
-INPUTS: Final[dict[str, Callable[[SecureSum, Progress | None], PreparedInput]]] = {
+INPUTS: Final[dict[str, Callable[[SecureSum], PreparedInput]]] = {
     "presence": _presence, "counts": _counts, "update": _update, "centroids": class_sum_words,
 }  # fmt: skip
 
@@ -166,8 +166,8 @@ def contribution_record(
 
 def _ledgers_note(total: SecureSum, patients: set[int]) -> None:
     """One line per patient, kind and round, however many sums and attempts there are."""
-    kind, number = LEDGER[total.purpose], total.round.number
-    noted = LedgerEntry.objects.filter(kind=kind, detail__round=number).values_list("patient_id", flat=True)
+    kind, plan = LEDGER[total.purpose], total.round.sha256
+    noted = LedgerEntry.objects.filter(kind=kind, detail__plan=plan).values_list("patient_id", flat=True)
     for part in _parts(sorted(patients - set(noted))):
         for patient in Patient.objects.filter(pk__in=part).order_by("pk"):
-            ledger_note(patient=patient, kind=kind, round=number, plan=total.round.sha256)
+            ledger_note(patient=patient, kind=kind, round=total.round.number, plan=plan)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -29,11 +29,9 @@ if TYPE_CHECKING:
 HALF_FROM: Final = 4096
 VIEW_SEED: Final = 0  # of the jittered and the down-scaled view; the photo's name makes them differ
 BATCH: Final = 500  # SQLite admits a bounded number of parameters
-#: (step, done, total): prolongs a lease, shows progress.
-Progress = Callable[[str, int, int], None]
 
 
-def features_of(photos: Iterable[int], backbone: Backbone, progress: Progress | None = None) -> FeatureSet:
+def features_of(photos: Iterable[int], backbone: Backbone) -> FeatureSet:
     """Features (n, 5, F) of those of these photos (primary keys) that may be trained with at this moment.
 
     Labels, patients and keys as text, ordered by primary key. Missing rows are computed and stored; photos
@@ -47,15 +45,16 @@ def features_of(photos: Iterable[int], backbone: Backbone, progress: Progress | 
         one = _features(photo, trunk, backbone)
         if one is not None:
             found.append((photo, one))
-        if progress is not None:
-            progress("computing features", len(found), len(wanted))
     return _joined(found, trunk, backbone)
 
 
-def photos_allowed(wanted: Sequence[int]) -> Iterator[Any]:
-    """Those of these photos (primary keys) that may be trained with now, with their `syndrome`."""
-    for start in range(0, len(wanted), BATCH):
-        part = selectors.for_training().filter(pk__in=wanted[start : start + BATCH])
+def photos_allowed(wanted: Sequence[int], *, at_once: int = BATCH) -> Iterator[Any]:
+    """Those of these photos (primary keys) that may be trained with, with their `syndrome`.
+
+    Consent is read for so many at once: one by one where each takes long.
+    """
+    for start in range(0, len(wanted), at_once):
+        part = selectors.for_training().filter(pk__in=wanted[start : start + at_once])
         yield from labelled(part)
 
 
@@ -92,6 +91,8 @@ def _stored(photo: Photo, trunk: str) -> FeatureSet | None:
 
 
 def _computed(photo: Photo, trunk: str, backbone: Backbone) -> FeatureSet:
+    if not selectors.for_training().filter(pk=photo.pk).exists():  # those before it may have taken long
+        raise ConsentMissing("This photo may not be used for training any more.")
     stored = pictures.read_stored(vault.blob_read(photo.key, photo.crop, purpose="crop"))
     pixels = np.array(stored)  # of our own, so that torch may take it without a copy
     found = _through_trunk(backbone, pixels, _name(photo))

@@ -8,7 +8,10 @@ A round starts from the rows of the round before, never from its own, or a repea
 from __future__ import annotations
 
 import base64
+import contextlib
+import hashlib
 import json
+import shutil
 import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,18 +20,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from django.conf import settings
 
-from diagnosis import vault
+from diagnosis import selectors, vault
 from diagnosis.errors import Unreadable
 from diagnosis.models import Photo
+from federation.plans import RoundPlan
 from federation.services.population import Entrant
 
 if TYPE_CHECKING:
     from federation.learning.heads import Float32, Rows
 
 
+def _folder() -> Path:
+    return Path(settings.GESTALTWEB_HOME) / "federation" / "local_rows"
+
+
 def _path(round_sha256: str, member: str) -> Path:
-    name = vault.keyed_hash("local-rows", f"{round_sha256}/{member}".encode())[:32]
-    return Path(settings.GESTALTWEB_HOME) / "federation" / "local_rows" / f"{name}.json"
+    """<round, 16 digits>/<hash of the member's name>.json"""
+    name = hashlib.sha256(member.encode()).hexdigest()[:16]
+    return _folder() / round_sha256[:16] / f"{name}.json"
 
 
 def _purpose(member: str, syndrome: str) -> str:
@@ -43,43 +52,67 @@ def _keys(photos: Sequence[int]) -> list[uuid.UUID]:
     return [found[pk] for pk in photos]
 
 
-def rows_keep(*, round_sha256: str, member: str, rows: Rows, entrants: Iterable[Entrant]) -> None:
-    """Keep (513,) rows of the syndromes of these entrants. A row whose photo was erased is dropped."""
+def rows_keep(*, plan: RoundPlan, member: str, rows: Rows, entrants: Iterable[Entrant]) -> None:
+    """Keep (513,) rows of the syndromes of these entrants. A row whose photo was erased is dropped.
+
+    Rows of rounds before the plan's previous one go: nobody starts from them any more.
+    """
     behind = _photos_by_syndrome(entrants)
     kept: dict[str, Any] = {}
     for name in sorted(rows):
-        try:
-            data = np.ascontiguousarray(rows[name], dtype="<f4").tobytes()
-            for key in _keys(behind[name]):
-                data = vault.seal(key, data, purpose=_purpose(member, name))
-        except Unreadable:
-            continue
-        kept[name] = {"photos": behind[name], "sealed": base64.b64encode(data).decode()}
-    vault.write_private(_path(round_sha256, member), json.dumps(kept, sort_keys=True).encode())
+        with contextlib.suppress(Unreadable):
+            kept[name] = _sealed(member, name, rows[name], behind[name])
+    _write(_path(plan.sha256, member), kept)
+    for folder in _folder().iterdir():
+        if folder.name not in (plan.sha256[:16], plan.previous_round[:16]):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def rows_kept(*, round_sha256: str, member: str, entrants: Iterable[Entrant]) -> Rows:
-    """The rows that were kept after this round, of syndromes whose photos may all still be used."""
-    path = _path(round_sha256, member)
-    if not round_sha256 or not path.exists():
+def _sealed(member: str, syndrome: str, row: Float32, photos: list[int]) -> dict[str, Any]:
+    data = np.ascontiguousarray(row, dtype="<f4").tobytes()
+    for key in _keys(photos):
+        data = vault.seal(key, data, purpose=_purpose(member, syndrome))
+    return {"photos": photos, "sealed": base64.b64encode(data).decode()}
+
+
+def _write(path: Path, kept: dict[str, Any]) -> None:
+    vault.write_private(path, json.dumps(kept, sort_keys=True).encode())
+
+
+def rows_kept(*, plan: RoundPlan, member: str, entrants: Iterable[Entrant]) -> Rows:
+    """The rows kept after the plan's previous round, of syndromes whose photos may all still be used."""
+    path = _path(plan.previous_round, member)
+    if not plan.previous_round or not path.exists():
         return {}
     behind = _photos_by_syndrome(entrants)
     rows: Rows = {}
     for name, entry in json.loads(path.read_text("utf-8")).items():
         if set(entry["photos"]) <= set(behind.get(name, ())):
-            row = _opened(member, name, entry)
-            if row is not None:
-                rows[name] = row
+            with contextlib.suppress(Unreadable):
+                rows[name] = _opened(member, name, entry)
     return rows
 
 
-def _opened(member: str, syndrome: str, entry: dict[str, Any]) -> Float32 | None:
+def rows_discard() -> int:
+    """Drop rows behind which a photo stands that may not be trained with any more; returns how many."""
+    dropped = 0
+    for path in sorted(_folder().glob("*/*.json")):
+        entries = json.loads(path.read_text("utf-8"))
+        kept = {name: entry for name, entry in entries.items() if _all_allowed(entry["photos"])}
+        if len(kept) < len(entries):
+            _write(path, kept)
+        dropped += len(entries) - len(kept)
+    return dropped
+
+
+def _all_allowed(photos: list[int]) -> bool:
+    return selectors.for_training().filter(pk__in=photos).count() == len(photos)
+
+
+def _opened(member: str, syndrome: str, entry: dict[str, Any]) -> Float32:
     data = base64.b64decode(entry["sealed"])
-    try:
-        for key in reversed(_keys(entry["photos"])):
-            data = vault.unseal(key, data, purpose=_purpose(member, syndrome))
-    except Unreadable:
-        return None
+    for key in reversed(_keys(entry["photos"])):
+        data = vault.unseal(key, data, purpose=_purpose(member, syndrome))
     return np.frombuffer(data, dtype="<f4").astype(np.float32)
 
 

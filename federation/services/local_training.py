@@ -11,7 +11,8 @@ from diagnosis import vault
 from federation.models import Curve, Round, SecureSum
 from federation.plans import MemberAsked, RoundPlan, parse_plan
 from federation.services import results
-from federation.services.features import Progress, features_of
+from federation.services.consent_follow import consent_follow
+from federation.services.features import features_of
 from federation.services.in_words import refused_in_words
 from federation.services.local_rows import rows_keep, rows_kept
 from federation.services.networks import base_network
@@ -51,8 +52,9 @@ class TrainingInput:
     entrants: tuple[Entrant, ...]
 
 
-def training_input(total: SecureSum, progress: Progress | None = None) -> TrainingInput:
+def training_input(total: SecureSum) -> TrainingInput:
     """What this site trains with for one update sum, as consent allows it now."""
+    consent_follow()
     plan = parse_plan(total.round.plan)
     training_plan = results.training_plan_of(total.round, total.sites)
     member = plan.member(total.member)
@@ -60,9 +62,9 @@ def training_input(total: SecureSum, progress: Progress | None = None) -> Traini
     split = split_now(plan.k)
     chosen = who_trains(total.round, split, training_plan)
     entrants = within(entrants_of(split.training, chosen), _answered(training_plan))
-    training = features_of((entrant.photo for entrant in entrants), base, progress)
+    training = features_of((entrant.photo for entrant in entrants), base)
     training, entrants = whole_classes(training, entrants, chosen)
-    held_out = features_of((entrant.photo for entrant in split.held_out), base, progress)
+    held_out = features_of((entrant.photo for entrant in split.held_out), base)
     start = start_vector(plan, training_plan, member.name, base)
     return TrainingInput(plan, training_plan, member, base, start, training, held_out, entrants)
 
@@ -103,19 +105,16 @@ def site_seed(round_sha256: str, member: str) -> int:
     return int(secret[:16], 16) >> 1
 
 
-def train(inputs: TrainingInput, *, keep_curves_of: SecureSum | None = None,
-          progress: Progress | None = None) -> LocalResult:  # fmt: skip
+def train(inputs: TrainingInput, *, keep_curves_of: SecureSum | None = None) -> LocalResult:
     """Train one member here. Deterministic in the photos. keep_curves_of: the sum whose curves to write."""
     from federation.learning.loop import train_local
 
     def epoch_over(curve: EpochCurve) -> None:
         if keep_curves_of is not None:
             curve_write(keep_curves_of, curve)
-        if progress is not None:
-            progress("training", curve.epoch, inputs.member.local.epochs)
 
     plan, name = inputs.plan, inputs.member.name
-    kept = rows_kept(round_sha256=plan.previous_round, member=name, entrants=inputs.entrants)
+    kept = rows_kept(plan=plan, member=name, entrants=inputs.entrants)
     with refused_in_words():
         return train_local(
             inputs.training_plan, inputs.training_plan.member(name), inputs.base, inputs.start,
@@ -134,7 +133,4 @@ def curve_write(total: SecureSum, curve: EpochCurve) -> None:
 
 def local_rows_keep(inputs: TrainingInput, result: LocalResult) -> None:
     """Keep the rows of syndromes below k, sealed, for this site's next round."""
-    rows_keep(
-        round_sha256=inputs.plan.sha256, member=inputs.member.name, rows=result.local_rows,
-        entrants=inputs.entrants,
-    )  # fmt: skip
+    rows_keep(plan=inputs.plan, member=inputs.member.name, rows=result.local_rows, entrants=inputs.entrants)

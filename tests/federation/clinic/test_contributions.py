@@ -337,24 +337,80 @@ def test_no_more_photos_than_the_answer_said(hospital, story, round_) -> None:
         input_words(total)
 
 
-def test_rows_of_rare_syndromes_stay_sealed_at_the_site(hospital, story, round_, site_home) -> None:
-    from diagnosis import vault
-    from diagnosis.models import Photo
+@pytest.fixture
+def rare_rows(hospital, story, round_):
+    """rare_rows(entrants) → the rows that the next round would start from; and the entrants now."""
+    from federation.plans import parse_plan
     from federation.services.local_rows import rows_kept
     from federation.services.population import training_now
 
     story.train(round_)
-    facts = {"round_sha256": round_.sha256, "member": "tiny"}
-    kept = rows_kept(**facts, entrants=training_now())
+    following = parse_plan(story.begin(previous_round=round_.sha256).plan)
+
+    def kept(entrants=None):
+        return rows_kept(
+            plan=following, member="tiny", entrants=training_now() if entrants is None else entrants
+        )
+
+    return kept
+
+
+def test_rows_of_rare_syndromes_stay_sealed_at_the_site(rare_rows, site_home) -> None:
+    from diagnosis import vault
+    from diagnosis.models import Photo
+    from federation.services.population import training_now
+
+    kept = rare_rows()
     assert list(kept) == ["SYN:0003"] and kept["SYN:0003"].shape == (513,)
-    files = list((site_home / "federation" / "local_rows").iterdir())
+    files = list((site_home / "federation" / "local_rows").glob("*/*.json"))
     assert len(files) == 1 and kept["SYN:0003"].tobytes()[:32] not in files[0].read_bytes()
-    assert rows_kept(round_sha256="0" * 64, member="tiny", entrants=training_now()) == {}
-    rare = [entrant for entrant in training_now() if entrant.syndrome == "SYN:0003"]
-    without = [entrant for entrant in training_now() if entrant.photo != rare[0].photo]
-    assert rows_kept(**facts, entrants=without) == {}
+    everybody = training_now()
+    rare = [entrant for entrant in everybody if entrant.syndrome == "SYN:0003"]
+    assert rare_rows([entrant for entrant in everybody if entrant.photo != rare[0].photo]) == {}
     vault.destroy_key(Photo.objects.get(pk=rare[-1].photo).key)  # and nobody asked the database
-    assert rows_kept(**facts, entrants=[*without, *rare]) == {}
+    assert rare_rows(everybody) == {}
+
+
+def test_a_round_starts_from_the_rows_of_the_round_before_only(
+    hospital, story, round_, rare_rows, site_home
+) -> None:
+    from federation.plans import parse_plan
+    from federation.services.local_rows import rows_keep, rows_kept
+    from federation.services.population import training_now
+
+    row = {"SYN:0003": np.ones(513, dtype=np.float32)}
+    plan, facts = parse_plan(round_.plan), {"member": "tiny", "entrants": training_now()}
+    assert rare_rows() and rows_kept(plan=plan, **facts) == {}
+    second = story.begin(previous_round=round_.sha256, seed=2)
+    rows_keep(plan=parse_plan(second.plan), rows=row, **facts)
+    assert rare_rows()  # another attempt of the second round finds the same as before
+    third = story.begin(previous_round=second.sha256, seed=3)
+    np.testing.assert_array_equal(
+        rows_kept(plan=parse_plan(third.plan), **facts)["SYN:0003"], row["SYN:0003"]
+    )
+    rows_keep(plan=parse_plan(third.plan), rows=row, **facts)
+    assert rare_rows() == {} and len(list((site_home / "federation" / "local_rows").iterdir())) == 2
+
+
+def test_consent_to_training_alone_taken_back_discards_what_was_derived(
+    hospital, rare_rows, site_home
+) -> None:
+    from diagnosis import outbox
+    from diagnosis.models import Patient
+    from federation.models import PhotoFeatures
+    from federation.services.consent_follow import consent_follow
+    from federation.services.population import training_now
+
+    rare = next(entrant for entrant in training_now() if entrant.syndrome == "SYN:0003")
+    consent_follow()
+    assert not consent_follow()
+    before = PhotoFeatures.objects.count()
+    withdraw(hospital, Patient.objects.get(pk=rare.patient))
+    outbox.publish("consent.changed", f"patient:{rare.patient}")
+    assert consent_follow() and not consent_follow()
+    assert PhotoFeatures.objects.count() == before - 2
+    (file,) = (site_home / "federation" / "local_rows").glob("*/*.json")
+    assert file.read_bytes() == b"{}"
 
 
 def test_a_site_without_an_open_syndrome_cannot_train(hospital, story) -> None:

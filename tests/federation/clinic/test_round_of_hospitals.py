@@ -220,3 +220,36 @@ def test_the_next_round_goes_on_from_the_model_before(world: Any) -> None:
         # Two newcomers are fewer than k: the same patients stand in the second count.
         second = Contribution.objects.get(purpose="counts", round=Round.objects.get(number=2))
         assert second.patients == before
+
+
+def test_a_patient_who_withdraws_before_masking_is_in_no_update(world: Any, monkeypatch: Any) -> None:
+    """The input is ready and not masked yet; it is made again, without the patient and the syndrome."""
+    import hospital
+    import light
+
+    from diagnosis.models import Patient
+    from federation import tasks
+    from federation.models import Contribution, OwnSum
+
+    gone: list[int] = []
+
+    def prepare_and_withdraw(lease: Any) -> None:
+        tasks._prepare(lease)
+        total = OwnSum.objects.get(pk=lease.subject).sum
+        if world.current == "a" and total.purpose == "update" and not gone:
+            patient = Contribution.objects.get(purpose="counts").patients["SYN:0002"][0]
+            hospital.sign(Patient.objects.get(pk=patient), ("analysis", "gallery"))
+            gone.append(patient)
+
+    monkeypatch.setitem(light.WORK, "federation_prepare", prepare_and_withdraw)
+    propose(world)
+    report = world.report("a")
+    assert gone and (report["state"], report["sites"]["a"]) == ("published", "done"), report
+    with world.at("a"):
+        counts, update, centroids = (
+            Contribution.objects.get(purpose=purpose).patients
+            for purpose in ("counts", "update", "centroids")
+        )
+        assert gone[0] in counts["SYN:0002"]
+        assert "SYN:0002" not in update and update["SYN:0001"] == counts["SYN:0001"]
+        assert centroids == {"SYN:0001": counts["SYN:0001"]}
