@@ -17,6 +17,7 @@ from django.utils import timezone
 from federation import kinds
 from federation.errors import Conflict, FederationError, InvalidMessage, NotAMember, NotAuthentic
 from federation.identity import identity_now
+from federation.learning.errors import LearningError
 from federation.models import Invitation, Membership, Peer, Round, SecureSum, TranscriptLink
 from federation.services import advancing, summing_up
 from federation.services.own import membership_locked, membership_now
@@ -202,7 +203,7 @@ def _open(total: SecureSum) -> None:
     body: kinds.Opened | kinds.Failed
     try:
         body = kinds.Opened(total.name, summing_up.sum_open(total))
-    except FederationError as error:
+    except (FederationError, LearningError) as error:
         body = kinds.Failed(total.name, str(error), ())
     with transaction.atomic():
         membership = _coordinator()

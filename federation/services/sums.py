@@ -19,6 +19,7 @@ from diagnosis.errors import ConsentMissing
 from diagnosis.jobs import Lease
 from federation import kinds, secrets_store, storage
 from federation.identity import identity_now
+from federation.learning.errors import LearningError
 from federation.models import Opening, Outgoing, OwnSum, SecureSum
 from federation.secagg import wire
 from federation.secagg.errors import SecAggError
@@ -103,7 +104,7 @@ def _step(own: OwnSum) -> bool:
         return False
     try:
         return STEPS[own.state](own)
-    except (SecAggError, validity.SumRefused, ConsentMissing) as error:
+    except (SecAggError, LearningError, validity.SumRefused, ConsentMissing) as error:
         sum_leave(own, str(error))
         return False
 
