@@ -192,6 +192,7 @@ class Loop:
     def __init__(self) -> None:
         self._stop = threading.Event()
         self._news = threading.Event()
+        self._read = threading.Event()
         self._threads: list[threading.Thread] = []
         self._lock: IO[str] | None = None
         self._lines = threading.local()
@@ -273,13 +274,12 @@ class Loop:
         if line is None:
             return 1.0
         try:
-            count = pull(line, wait=settings.FEDERATION_POLL_SECONDS)
+            count = pull(line, wait=settings.FEDERATION_POLL_SECONDS if self._read.is_set() else 0)
         except Refused as refused:
             if refused.status != 403 or not self._promoted():
                 raise
             return 0.0
-        if count:
-            self._news.set()
+        (self._news if count else self._read).set()
         return 0.0 if count else 0.5
 
     def _promoted(self) -> bool:
@@ -293,6 +293,8 @@ class Loop:
         line = self._connection()
         if line is None:
             return 1.0
+        if not self._read.wait(1.0):  # a restored site must hear what it said before it acts on what it knows
+            return 0.0
         self._news.clear()
         self._tidy()
         act(line)

@@ -12,10 +12,11 @@ from django.utils import timezone
 from diagnosis.services.audit import audit
 from federation import kinds
 from federation.errors import FederationError
-from federation.models import Membership, Outgoing, Peer, TranscriptLink
+from federation.models import Membership, Peer, TranscriptLink
 from federation.services.coordination import link_store
 from federation.services.own import membership_locked
 from federation.services.projection import entry_project
+from federation.services.restoring import own_entry_note
 from federation.transcript import GENESIS, EntryRefused, Link, read_head, read_link, require_next
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ def _link_follow(link: Link) -> None:
 
 def _own_entry(link: Link) -> None:
     """What this site said has its place now; a new key that it announced is in use from here on."""
-    Outgoing.objects.filter(key=link.entry.key).update(sent=True, seq=link.seq, refusal="")
+    own_entry_note(link)
     if link.entry.kind == "Rotate":
         from federation.services.rotation import key_promote
 

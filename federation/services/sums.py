@@ -6,6 +6,7 @@ the transaction that notes the step. A step that was cut off anywhere is done ag
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,6 +63,7 @@ def sums_step() -> bool:
     _secrets_tidy()
     moved = False
     for own in _own_sums():
+        _left_say(own)
         while own.state in WAITS_FOR and _step(own):
             moved = True
     return moved
@@ -118,6 +120,13 @@ def sum_leave(own: OwnSum, reason: str) -> None:
         if own.sum.state not in OVER and not _dropping(own.sum):
             entry_say(kinds.Drop(round_.sha256, reason[:200]), key=f"drop/{round_.sha256}")
     secrets_store.forget(own.sum.name)
+
+
+def _left_say(own: OwnSum) -> None:
+    """A part that was left while reading, after a restore, is said to have been left."""
+    key = f"drop/{own.sum.round.sha256}"
+    if own.state == "left" and not Outgoing.objects.filter(key=key).exists():
+        entry_say(kinds.Drop(own.sum.round.sha256, own.reason[:200]), key=key)
 
 
 # --- the session ---
@@ -228,9 +237,12 @@ def _facts(total: SecureSum) -> dict[str, Any] | None:
 
 def _masked(work: _Work) -> tuple[str, wire.MaskedCommitment]:
     total = work.total
+    plain = secrets_store.require(total.name, "input")
     if work.session.commitment is not None:  # cut off between commitment and note: the bytes lie here
+        if hashlib.sha256(plain).digest() != work.session.masking:
+            raise validity.SumRefused("Another input than this one was masked, before a restore.")
         return work.session.commitment.sha256.hex(), work.session.commitment
-    words = np.frombuffer(secrets_store.require(total.name, "input"), dtype=f"<u{total.bits // 8}")
+    words = np.frombuffer(plain, dtype=f"<u{total.bits // 8}")
     keep: Callable[[bytes], None] = lambda dump: secrets_store.write(total.name, "session", dump)  # noqa: E731
     data, message = work.session.mask(words.astype(f"u{total.bits // 8}"), keep)
     sha256 = storage.blob_add(data, owner=work.session.site)
