@@ -134,32 +134,37 @@ def attempt(n: int, dropped: frozenset[str]) -> SimpleNamespace:
     return world
 
 
-def stories(n: int, colluders: int) -> Iterator[tuple[frozenset[str], list[tuple[int, int]]]]:
-    """(who drops, [(how many honest sites are told a set, how many of the others it leaves out), …]).
+Told = list[tuple[int, int, int]]
 
-    Every number of honest dropouts. One set for all; one that leaves out one or two whose input is there; and
-    for every division of the honest in two groups two sets, each without some of the other group.
+
+def stories(n: int, colluders: int) -> Iterator[tuple[frozenset[str], Told]]:
+    """(who drops, [(from and to which of the honest a set is told, how many of the others it leaves out)]).
+
+    Every number of honest dropouts. One set for all; one that leaves out one or two whose input is there;
+    both in turn; and for every division of the honest in two groups two sets, each without some of the other.
     """
     honest = n - colluders
     for gone in range(0, honest):
         names = frozenset(f"site{index:02d}" for index in range(gone))
         left = honest - gone
-        yield names, [(left, 0)]
-        yield from ((names, [(left - out, out)]) for out in (1, 2) if out < left)
+        yield names, [(0, left, 0)]
+        for out in range(1, min(left, 3)):
+            less, everybody = (0, left - out, out), (0, left, 0)
+            yield from ((names, told) for told in ([less], [less, everybody], [everybody, less]))
         for first in range(1, left):
             for out in range(0, min(left - first, 2) + 1):
-                yield names, [(first, out), (left - first, min(first, 2))]
+                yield names, [(0, first, out), (first, left, min(first, 2))]
 
 
-def play(n: int, colluders: int, dropped: frozenset[str], told: list[tuple[int, int]]) -> Adversary:
+def play(n: int, colluders: int, dropped: frozenset[str], told: Told) -> Adversary:
     world = attempt(n, dropped)
     names = sorted(world.sites)
     adversary = Adversary(world, names[n - colluders :])
     honest = [name for name in names[: n - colluders] if name not in dropped]
-    groups = [honest[: told[0][0]], honest[told[0][0] :]]
-    for (_, out), group, others in zip(told, groups, reversed(groups), strict=False):
-        survivors = sorted({*honest, *adversary.colluders} - set(others[:out]))
-        adversary.name_to(group, survivors)
+    for start, stop, out in told:
+        group = honest[start:stop]
+        left_out = [name for name in honest if name not in group][:out]
+        adversary.name_to(group, sorted({*honest, *adversary.colluders} - set(left_out)))
     return adversary
 
 
@@ -205,8 +210,8 @@ def test_with_one_hospital_more_an_update_comes_out(n: int) -> None:
 
 
 def test_the_coordinator_alone_learns_the_sum_of_all() -> None:
-    honest, basis = learned(play(5, 0, frozenset(), [(5, 0)]))
+    honest, basis = learned(play(5, 0, frozenset(), [(0, 5, 0)]))
     assert len(honest) == 5
     assert np.allclose(np.abs(basis), 1 / np.sqrt(5)) and is_sum_of_several(basis[0])
-    _, basis = learned(play(5, 0, frozenset({"site00", "site01"}), [(3, 0)]))
+    _, basis = learned(play(5, 0, frozenset({"site00", "site01"}), [(0, 3, 0)]))
     assert len(basis) == 0, "three of five are below the threshold: nothing is learned at all"
