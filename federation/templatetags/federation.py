@@ -50,7 +50,7 @@ def unlocalized(value: float) -> str:
 @register.filter
 def percent(value: float | None) -> str:
     """A share in [0, 1] in per cent without decimals; a dash for none."""
-    return "–" if value is None else f"{100 * value:.0f} %"
+    return "–" if value is None else f"{100 * value:.0f}\u00a0%"
 
 
 @register.filter

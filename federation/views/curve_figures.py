@@ -1,4 +1,4 @@
-"""Training curves as points of an SVG of 360 × 150 units, with the table that stands beside it."""
+"""Training curves as points of an SVG of 360 × 156 units, with the table that stands beside it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Final
 
 from federation.selectors import CurveLine
 
-WIDTH: Final = 360.0
-HEIGHT: Final = 150.0
+STEPS: Final = (1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8, 10)
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 350.0, 10.0, 122.0
 
 
@@ -85,7 +84,7 @@ def _y(loss: float, top: float) -> float:
 
 
 def _round_up(value: float) -> float:
-    """The next of 1, 2, 5, 10, 20, … (of any power of ten), so that the axis has round numbers."""
+    """The next of 1, 1.2, 1.6, 2, 2.4, … (of any power of ten): the axis has round numbers, halves too."""
     if value <= 0:
         return 1.0
     power = 1.0
@@ -93,7 +92,7 @@ def _round_up(value: float) -> float:
         power /= 10
     while power * 10 <= value:
         power *= 10
-    return next(power * step for step in (1, 2, 5, 10) if power * step >= value)
+    return next(power * step for step in STEPS if power * step >= value)
 
 
 def _x_ticks(last: int) -> tuple[Tick, ...]:

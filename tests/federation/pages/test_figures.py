@@ -25,7 +25,7 @@ def test_places_are_proportional_to_loss_and_stay_inside(scale: float) -> None:
     )
     assert all(TOP <= y <= BOTTOM for _, y in drawn)
     top = float(figure.y_ticks[-1].label)
-    assert max(losses) <= top <= 2.5 * max(losses)
+    assert max(losses) <= top <= 1.4 * max(losses)
 
 
 def test_networks_are_apart_and_the_newest_attempt_counts() -> None:
