@@ -13,11 +13,10 @@ from diagnosis.errors import NotReady
 from diagnosis.jobs import Lease
 from diagnosis.models import Extractor, ExtractorMember
 from diagnosis.services.model import MemberFile, extractor_adopt, extractor_install
-from federation.models import AdoptedModel, GlobalModel
+from federation.models import AdoptedModel, GlobalModel, Round
 from federation.plans import RoundPlan, parse_plan
-from federation.services import results
 from federation.services.candidate_rows import candidate_spec, views_of
-from federation.services.centroids import centroids_of, centroids_publish
+from federation.services.centroids import centroids_of, centroids_publish, open_order
 from federation.storage import blob_path
 
 __all__ = ["centroids_of", "centroids_publish", "model_adopt", "model_install"]
@@ -77,18 +76,27 @@ def _install(model: GlobalModel, plan: RoundPlan) -> Extractor:
 
 
 def base_extractor(plan: RoundPlan) -> Extractor:
-    """The extractor here that holds the plan's base networks: licence and synthetic flag are inherited.
+    """The extractor here that the plan's model descends from: licence and synthetic flag are inherited.
 
-    A site that joined later has none of the models in between: then the one that the first round began with.
+    The nearest one back: a hospital that joined later has the first round's base, not the models between.
     """
-    wanted = {member.base_sha256 for member in plan.members}
+    while (found := _holding({member.base_sha256 for member in plan.members})) is None:
+        before = Round.objects.filter(sha256=plan.previous_round, number__lt=plan.number).first()
+        if before is None:
+            raise NotReady(
+                "The model that the federation started from is not installed here, so its licence is not "
+                "known. Install its weights first."
+            )
+        plan = parse_plan(before.plan)
+    return found
+
+
+def _holding(wanted: set[str]) -> Extractor | None:
+    """An extractor with all of these networks."""
     for row in ExtractorMember.objects.filter(sha256__in=wanted).select_related("extractor"):
         if wanted <= set(row.extractor.members.values_list("sha256", flat=True)):
             return row.extractor
-    before = GlobalModel.objects.filter(round__sha256=plan.previous_round).select_related("round").first()
-    if before is not None:
-        return base_extractor(parse_plan(before.round.plan))
-    raise NotReady("The model that this round started from is not installed here, so its licence is unknown.")
+    return None
 
 
 def _survivors(model: GlobalModel) -> Sequence[str]:
@@ -109,5 +117,5 @@ def _facts(model: GlobalModel, plan: RoundPlan) -> dict[str, Any]:
         "strategy": plan.strategy,
         "survivors": _survivors(model),
         "votes": {ballot: list(ballots).count(ballot) for ballot in ("accept", "reject", "abstain")},
-        "open_classes": len(results.open_counts(model.round)),
+        "open_classes": len(open_order(model.members)),
     }

@@ -33,7 +33,7 @@ from federation.services.population import (
 )
 from federation.services.prepared import PreparedInput, prepared
 from federation.services.projection_rounds import accepted
-from federation.storage import blob_add
+from federation.storage import blob_add, blob_bytes
 
 Rows = Mapping[int, npt.NDArray[np.float32]]
 
@@ -41,10 +41,11 @@ Rows = Mapping[int, npt.NDArray[np.float32]]
 def class_sum_words(total: SecureSum) -> PreparedInput:
     """C counts, then C·m·512 class sums at 2^-40, over the patients that this round counted here."""
     plan = parse_plan(total.round.plan)
-    classes = open_order(total)
+    members = members_accepted(total)
+    classes = open_order(members)
     split = split_now(plan.k)
     chosen = {name: one for name, one in unchanged(counted(total.round), split).items() if name in classes}
-    ensemble = candidate_ensemble(plan, members_accepted(total))
+    ensemble = candidate_ensemble(plan, members)
     rows = rows_of((e.photo for e in entrants_of(split.training, chosen)), ensemble)
     entrants = _whole([e for e in entrants_of(split.training, chosen) if e.photo in rows], chosen)
     chosen = patients_of(entrants)
@@ -54,9 +55,12 @@ def class_sum_words(total: SecureSum) -> PreparedInput:
     return prepared(words, chosen, (entrant.photo for entrant in entrants))
 
 
-def open_order(total: SecureSum) -> tuple[str, ...]:
-    """The round's counted syndromes, ascending: the order of every centroid sum."""
-    return tuple(sorted(results.open_counts(total.round)))
+def open_order(members: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
+    """The round's open syndromes, ascending: the order of every centroid sum.
+
+    Read from the published classifier, which also a hospital has that was not there when they were counted.
+    """
+    return tuple(sorted(safetensors.numpy.load(blob_bytes(members[0]["classifier"]))))
 
 
 def members_accepted(total: SecureSum) -> list[dict[str, str]]:
@@ -91,11 +95,12 @@ def centroids_open(total: SecureSum) -> Centroids:
 
     InvalidMessage for a sum that no honest sites can have added up to.
     """
-    plan, classes = parse_plan(total.round.plan), open_order(total)
+    plan, members = parse_plan(total.round.plan), members_accepted(total)
+    classes = open_order(members)
     words = results.words_of(total).astype(np.uint64)
     values = StatisticsQuantiser(len(total.sites)).decode(words)
     counts, sums = values[: len(classes)], values[len(classes) :]
-    sha256 = candidate_spec(plan, members_accepted(total)).sha256
+    sha256 = candidate_spec(plan, members).sha256
     try:
         patients = read_counts(_whole_numbers(counts), classes, plan.k)
         shaped = sums.reshape(len(classes), results.ensemble_rows(plan), EMBEDDING_SIZE)

@@ -158,6 +158,38 @@ def test_old_rankings_keep_their_model_and_the_case_page_needs_no_calibration(
     assert "SYN:0001" in page and made.name in page
 
 
+def test_a_hospital_that_joined_later_inherits_from_the_first_base(hospital, story, published) -> None:
+    """It has never seen the model between the first base and the one to install."""
+    import dataclasses
+
+    from diagnosis.errors import NotReady
+    from diagnosis.models import Extractor, ExtractorMember
+    from federation.models import Round
+    from federation.plans import parse_plan
+    from federation.services.adoption import base_extractor
+
+    asked = dataclasses.replace(hospital.member(), base_sha256=published.members[0]["weights"])
+    later = story.begin(members=(asked,), previous_round=published.round.sha256)
+    assert base_extractor(parse_plan(later.plan)) == Extractor.objects.get()
+    assert Round.objects.count() == 2
+    ExtractorMember.objects.update(sha256="0" * 64)
+    with pytest.raises(NotReady, match="Install its weights"):
+        base_extractor(parse_plan(later.plan))
+
+
+def test_a_hospital_that_joined_later_needs_no_file_of_the_counting(hospital, published) -> None:
+    from federation.models import SecureSum
+    from federation.services.adoption import centroids_publish, model_adopt
+    from federation.storage import blob_remove
+
+    total = SecureSum.objects.get(name=published.centroids)
+    before = centroids_publish(total)
+    for other in SecureSum.objects.exclude(pk=total.pk):
+        blob_remove(other.result)
+    assert centroids_publish(total) == before
+    assert model_adopt(published).facts["federation"]["open_classes"] == 2
+
+
 def test_centroids_are_published_as_one_file_that_reads_back(published) -> None:
     import numpy as np
 
