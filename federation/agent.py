@@ -117,12 +117,14 @@ def _adopt(line: Line) -> None:
         own_rounds.adoption_request(model)
     offered = newcomers.installation_due()
     if offered is not None:
-        for sha256 in own_rounds.model_files(offered):
+        for sha256 in own_rounds.model_files(offered) + newcomers.sums_behind(offered):
             fetch(line, sha256)
         newcomers.installation_request(offered)
     published = own_rounds.centroids_due()
-    if published is not None:
-        fetch(line, SecureSum.objects.get(name=published.centroids).result)
+    behind = newcomers.sums_behind(published) if published is not None else []
+    if published is not None and behind:
+        for sha256 in [SecureSum.objects.get(name=published.centroids).result, *behind]:
+            fetch(line, sha256)
         own_rounds.centroids_keep(published)
 
 

@@ -10,7 +10,7 @@ import json
 
 from diagnosis import jobs
 from diagnosis.models import Extractor
-from federation.models import AdoptedModel, GlobalModel, Participation
+from federation.models import AdoptedModel, GlobalModel, Participation, SecureSum
 from federation.plans import parse_plan
 from federation.secagg.rules import colluders
 from federation.services import own_rounds
@@ -23,7 +23,7 @@ def installation_due() -> GlobalModel | None:
     newest = GlobalModel.objects.order_by("-number").select_related("round").first()
     if newest is None or AdoptedModel.objects.filter(model=newest).exists():
         return None
-    if own_rounds.adoption_due() is not None or not _vouched(newest):
+    if own_rounds.adoption_due() is not None or not _vouched(newest) or not sums_behind(newest):
         return None
     return None if _is_installed(newest) else newest
 
@@ -35,6 +35,16 @@ def _vouched(model: GlobalModel) -> bool:
     same = [vote.peer.name for vote in votes if json.loads(vote.made) == model.members]
     confirmed = [name for name in same if name in keys and is_confirmed(name, keys[name])]
     return len(confirmed) > colluders(len(keys))
+
+
+def sums_behind(model: GlobalModel) -> list[str]:
+    """Hashes of the opened sums that say which syndromes a model's rows and centroids stand for.
+
+    A site that took part has the files already. [] while too few confirmed hospitals have checked them.
+    """
+    opened = SecureSum.objects.filter(round=model.round, state="opened", purpose__in=("presence", "counts"))
+    trusted = all(own_rounds.trusted(total) for total in opened)
+    return [total.result for total in opened] if trusted else []
 
 
 def _is_installed(model: GlobalModel) -> bool:
