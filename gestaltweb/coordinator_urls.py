@@ -19,7 +19,7 @@ def home(request: HttpRequest) -> HttpResponse:
     """The console; the account for an admin who still has to set up a second factor, and without a role."""
     user = user_of(request)
     unprotected = Role.SITE_ADMIN in user.roles and not can(user, "coordinator.manage")
-    return redirect("mfa_index" if unprotected or not can(user, "federation.view") else "/federation/")
+    return redirect("mfa_index" if unprotected or not can(user, "federation.view") else "federation:home")
 
 
 urlpatterns: urls.Patterns = [

@@ -13,15 +13,11 @@ def health(request: HttpRequest) -> JsonResponse:
 
 
 Patterns = list[URLPattern | URLResolver]
-try:
-    console: Patterns = [path("federation/", include("federation.urls"))]
-except ImportError:  # being written
-    console = []
 #: What both roles have.
 common: Patterns = [
     path("health/", health, name="health"),
     path("account/", include("allauth.urls")),
-    *console,
+    path("federation/", include("federation.urls")),
 ]
 urlpatterns: Patterns = [*common, path("", include("diagnosis.urls"))]
 handler400 = "diagnosis.views.errors.bad_request"
