@@ -22,6 +22,7 @@ from federation.models import (
 )
 from federation.plans import parse_plan
 from federation.secagg.rules import colluders
+from federation.services.consent_follow import consent_follow
 from federation.services.own import membership_now
 from federation.services.projection_rounds import GONE
 from federation.services.speaking import entry_say
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 def rounds_step() -> None:
     """Whatever this site's rounds ask for now; each part is done once, wherever it was cut off."""
+    consent_follow()
     _standing_answers()
     _candidates()
     _adoptions_said()
