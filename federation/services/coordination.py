@@ -204,6 +204,8 @@ def _open(total: SecureSum) -> None:
     try:
         body = kinds.Opened(total.name, summing_up.sum_open(total))
     except (FederationError, LearningError) as error:
+        if getattr(error, "retry", False):  # a full disk: nobody's fault, and nobody has to train again
+            raise
         body = kinds.Failed(total.name, str(error), ())
     with transaction.atomic():
         membership = _coordinator()

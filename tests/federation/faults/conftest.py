@@ -33,14 +33,15 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Any]:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """{"world"}: whose `now_ms` is the coordinator's time. Nothing waits for a disk: no power cut is played."""
+def clock(monkeypatch: pytest.MonkeyPatch, light_clinic: Any) -> dict[str, Any]:
+    """{"world"}: whose `now_ms` is the coordinator's time, and who is told of every fsync (that waits for
+    nothing: no power cut is played)."""
     from federation.services import coordination, summing_up
 
     held: dict[str, Any] = {"world": None}
     for module in (coordination, summing_up):
         monkeypatch.setattr(module, "now_ms", lambda: held["world"].now_ms if held["world"] else START_MS)
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    monkeypatch.setattr("os.fsync", lambda _: held["world"].synced() if held["world"] else None)
     return held
 
 

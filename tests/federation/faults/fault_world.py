@@ -44,6 +44,8 @@ class FaultWorld(World):
     idle: set[str] = field(default_factory=set)
     #: called with (site, what, bytes) for everything that a site sends, and for the links it reads
     hear: Callable[[str, str, bytes], None] = lambda site, what, data: None
+    #: whether every fsync is a point, too
+    disk: bool = False
     seen: Counter[str] = field(default_factory=Counter)
     crashes: list[str] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
@@ -52,6 +54,11 @@ class FaultWorld(World):
         self.watching = True
 
     # --- points ---
+
+    def synced(self) -> None:
+        """Bytes reach the disk, which may be full."""
+        if self.disk:
+            self.point("disk", "before")
 
     def point(self, kind: str, when: str, detail: str = "") -> None:
         """Something lasting is about to happen, or has just happened, at the current site."""
@@ -98,15 +105,20 @@ class FaultWorld(World):
 
     def restart(self, name: str) -> None:
         """The process is gone and a new one begins, knowing what was stored."""
+        self.crash(name)
+        if name != COORDINATOR:
+            self._leases_expire(name)
+
+    def _leases_expire(self, name: str) -> bool:
+        """A minute has passed: work whose worker could not even note its failure is free again."""
         from diagnosis import jobs
 
-        self.crash(name)
+        with self.at(name):
+            watching, self.watching = self.watching, False
+            freed = jobs.release_dead_leases()
+            self.watching = watching
         self.idle.discard(name)
-        if name != COORDINATOR:
-            with self.at(name):
-                watching, self.watching = self.watching, False
-                jobs.release_dead_leases()
-                self.watching = watching
+        return bool(freed)
 
     def go(self, name: str) -> int:
         """One pass of a site, as its loop makes it: whatever fails is noted and tried again."""
@@ -156,6 +168,8 @@ class FaultWorld(World):
                 self.idle.clear()  # everybody looks once more
             if quiet < 2:
                 continue
+            if any(self._leases_expire(name) for name in self.names if name not in self.gone):
+                continue
             if self.ended():
                 return
             assert waited < patience, f"hangs: {[self.report(n) for n in (COORDINATOR, *self.names)]}"
@@ -182,11 +196,19 @@ class FaultLine(Line):
     world: FaultWorld
 
     def _call(self, what: str, work: Callable[[], Any]) -> Any:
+        from django.db import DatabaseError
+
         from federation.errors import Unreachable
+
+        def guarded() -> Any:
+            try:
+                return work()
+            except (DatabaseError, OSError) as error:  # a server answers 500, which a line takes as "later"
+                raise Unreachable(f"the coordinator failed: {error}") from None
 
         self.world.point("line", "before", what)
         try:
-            answer = super()._call(what, work)
+            answer = super()._call(what, guarded)
         except Crash as crash:
             if crash.site != COORDINATOR:
                 raise
