@@ -14,6 +14,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("join/", members.join, name="join"),
     path("leave/", members.leave, name="leave"),
     path("key/", members.key, name="key"),
+    path("follow/", members.follow, name="follow"),
     path("sites/<int:pk>/", members.site_page, name="site_page"),
     path("sites/<int:pk>/confirm/", members.site_confirm, name="site_confirm"),
     path("sites/<int:pk>/unconfirm/", members.site_unconfirm, name="site_unconfirm"),

@@ -97,6 +97,15 @@ class DeclineForm(forms.Form):
     )
 
 
+class FollowForm(SecondFactorForm):
+    """Why the alarm is over."""
+
+    reason = forms.CharField(
+        label=_("What was found"), max_length=200,
+        help_text=_("Whom you spoke to, what you compared. It stays at this hospital, in the audit chain."),
+    )  # fmt: skip
+
+
 class BindingReasonForm(SecondFactorForm):
     """The same for what cannot be taken back."""
 

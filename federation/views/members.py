@@ -11,11 +11,11 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from diagnosis.views.cases import user_of
 from federation import identity, page_selectors, selectors
-from federation.forms.members import BindingReasonForm, ConfirmForm, JoinForm, ReasonForm
+from federation.forms.members import BindingReasonForm, ConfirmForm, FollowForm, JoinForm, ReasonForm
 from federation.forms.second_factor import SecondFactorForm
 from federation.models import Peer
 from federation.permissions import can, require, require_hospital
-from federation.services import membership
+from federation.services import alarms, membership
 from federation.views.common import answer, did, look, member_or_404
 
 
@@ -106,6 +106,23 @@ def leave(request: HttpRequest) -> HttpResponse:
         messages.success(request, _("This site has left the federation."))
         return redirect("federation:home")
     return answer(request, "leave.html", {"form": form, "found": selectors.federation_overview()}, form)
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def follow(request: HttpRequest) -> HttpResponse:
+    """End the alarm, after comparing lists with other hospitals."""
+    require(request.user, "federation.manage")
+    require_hospital()
+    form = FollowForm(request.POST or None, user=user_of(request))
+
+    def go(data: dict[str, str]) -> None:
+        alarms.alarm_end(user=user_of(request), reason=data["reason"])
+
+    if request.method == "POST" and did(form, go):
+        messages.success(request, _("This site follows the coordinator again."))
+        return redirect("federation:home")
+    return answer(request, "follow.html", {"form": form, "found": selectors.federation_overview()}, form)
 
 
 @login_required

@@ -26,7 +26,7 @@ HOSPITAL_PAGES = [
     ("quiet", "home", "/federation/"), ("quiet", "own-site", "site:hospital-a"),
     ("quiet", "site", "site:hospital-b"), ("quiet", "propose", "/federation/propose/"),
     ("quiet", "leave", "/federation/leave/"), ("quiet", "key", "/federation/key/"),
-    ("quiet", "transcript", "/federation/transcript/"), ("asked", "asked", "/federation/"),
+    ("alarm", "follow", "/federation/follow/"), ("quiet", "transcript", "/federation/transcript/"), ("asked", "asked", "/federation/"),
     ("asked", "answer", "/federation/rounds/1/answer/"), ("asked", "rules", "/federation/rules/"),
     ("asked_unconfirmed", "answer-blocked", "/federation/rounds/1/answer/"),
     ("approved", "answer-given", "/federation/rounds/1/answer/"),

@@ -180,6 +180,21 @@ def test_a_site_in_alarm_refuses_to_speak(clinic: Any, admin: Client, code: Any)
     assert not Outgoing.objects.exists()
 
 
+def test_an_alarm_is_ended_with_a_reason_and_a_code(clinic: Any, admin: Client, code: Any) -> None:
+    from diagnosis.models import AuditEvent
+    from federation.models import Membership
+
+    pages_world.alarm()
+    assert reverse("federation:follow") in admin.get(HOME).content.decode()
+    wrong = admin.post(reverse("federation:follow"), {"reason": "compared with B and C", "code": "000000"})
+    assert wrong.status_code == 400 and Membership.objects.get().alarm
+    right = {"reason": "compared with B and C", "code": code()}
+    assert admin.post(reverse("federation:follow"), right).status_code == 302
+    assert Membership.objects.get().alarm == ""
+    event = AuditEvent.objects.get(action="federation.alarm_ended")
+    assert "another entry 14" in event.detail["was"] and event.detail["reason"] == right["reason"]
+
+
 # --- a coordinator ---
 
 
