@@ -18,8 +18,8 @@ Sentences = tuple[str, ...]
 GONE: Final = ("invited", "declined", "dropped")  # takes no part, or no further part
 _ANSWERS: Final = {"keys": "advert", "shares": "share", "inputs": "masked", "survivors": "unmask"}
 _THINGS: Final = {
-    "keys": "its keys", "shares": "its sealed shares", "inputs": "its masked input",
-    "survivors": "its confirmation of the sum",
+    "keys": "keys", "shares": "sealed shares", "inputs": "masked input",
+    "survivors": "confirmation of the sum",
 }  # fmt: skip
 
 

@@ -124,7 +124,7 @@ def summing(story, round_):
 def test_a_sum_says_whom_it_waits_for_and_that_it_goes_on_without_one(summing) -> None:
     found = selectors.round_timeline(summing)
     text = " ".join(found.next)
-    assert "Waiting for its keys from Hospital C and Hospital D, until" in text
+    assert "Waiting for keys from Hospital C and Hospital D, until" in text
     assert "Hospital D: Not heard of since" in text and "Hospital C: " not in text
     assert "Without it the round goes on with 3 hospitals at" in text
     (total,) = found.sums
@@ -142,7 +142,7 @@ def test_a_sum_of_three_ends_without_one(summing) -> None:
     row = Participation.objects.get(peer__name="c")
     Participation.objects.filter(pk=row.pk).update(state="dropped")
     text = " ".join(selectors.round_timeline(summing).next)
-    assert "Waiting for its keys from Hospital D, until" in text
+    assert "Waiting for keys from Hospital D, until" in text
     assert "Without it the round ends at" in text and "3 hospitals are needed" in text
 
 

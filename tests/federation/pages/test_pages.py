@@ -27,7 +27,7 @@ FIRST_PAGE = {
 #: What the round's page must say.
 ROUND_PAGE = {
     "asked": "This hospital has not answered.", "approved": "Receipt (PDF)", "declined": "Declined",
-    "counting": "Waiting for its keys from", "training": "This hospital's own curve. It is never sent.",
+    "counting": "Waiting for keys from", "training": "This hospital's own curve. It is never sent.",
     "unmasking": "added up here too: the same", "validating": "No sure difference here.",
     "published": "Better here.", "aborted": "Only two hospitals remained",
 }  # fmt: skip
