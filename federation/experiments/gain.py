@@ -163,8 +163,8 @@ class Trainer:
             models[f"pooled/{name}"] = self._everywhere(self._pooled(strategy, trained.plan.identifiers))
             if by_round:
                 self.curves[f"alone/{name}"] = np.mean(by_round, axis=0).tolist()
-        for name, rival in self._options.rivals:
-            models[f"rival/{name}"], _ = self._alone(rival)
+        for title, rival in self._options.rivals:
+            models[f"rival/{title}"], _ = self._alone(rival)
         return models
 
     def _everywhere(self, backbone: Backbone) -> SiteModels:

@@ -1,9 +1,10 @@
 """Means and intervals of the gain experiment, from the ranks of its parts.
 
 An interval answers for both seeds and patients: a draw takes as many seeds as there are, with replacement,
-and in each drawn seed, at each site, as many patients as there are, with replacement (a two-stage bootstrap,
-Davison & Hinkley 1997, section 3.8; patients vary in both stages, which errs on the wide side). All models
-of a draw see the same seeds and patients.
+and in each drawn seed, at each site, as many patients of each syndrome as there are, with replacement (a
+two-stage bootstrap, Davison & Hinkley 1997, section 3.8; patients vary in both stages, which errs on the
+wide side). All models of a draw see the same seeds and patients. Beside it stand Student's interval over the
+seeds, whose cohorts are independent, and the bootstrap that draws patients whatever their syndrome.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from diagnosis.phenotype.ranking.intervals import Estimate
 from federation.experiments.gain import FORMAT, GALLERIES, TOP_K, GainOptions, seeds_of, versions
 from federation.experiments.plans import weights_sha256
 from federation.experiments.ranking import Groups, draw_weights, macro, weighted_macro
+from federation.experiments.student import student_interval
 
 Float64 = npt.NDArray[np.float64]
 Json = dict[str, Any]
@@ -54,13 +56,15 @@ class Drawn:
 
     def by_seed(self, model: str, other: str, k: int) -> list[float]:
         """The gain in each seed."""
-        return (self.exact[model, k] - self.exact[other, k]).tolist()
+        return [float(gain) for gain in self.exact[model, k] - self.exact[other, k]]
 
 
-def draw_gallery(parts: Sequence[Json], gallery: str, draws: int, seed: int = 0) -> Drawn:
+def draw_gallery(
+    parts: Sequence[Json], gallery: str, draws: int, *, by_syndrome: bool = True, seed: int = 0
+) -> Drawn:
     """All models of all parts, in one gallery."""
     generator = np.random.default_rng(seed)
-    found = [_draw_part(part, gallery, draws, generator) for part in parts]
+    found = [_draw_part(part, gallery, draws, generator, by_syndrome) for part in parts]
     keys = list(found[0][0])
     shape = (draws, len(parts))
     return Drawn(
@@ -72,14 +76,14 @@ def draw_gallery(parts: Sequence[Json], gallery: str, draws: int, seed: int = 0)
 
 
 def _draw_part(
-    part: Json, gallery: str, draws: int, generator: np.random.Generator
+    part: Json, gallery: str, draws: int, generator: np.random.Generator, by_syndrome: bool
 ) -> tuple[dict[Key, float], dict[Key, Float64]]:
     """One seed: exact values and draws (draws,) by model and k, averaged over its sites."""
     exact: dict[Key, list[float]] = {}
     drawn: dict[Key, list[Float64]] = {}
     for site in part["sites"].values():
         stored = StoredRanks(site["galleries"][gallery])
-        weights = draw_weights(stored.groups, generator, draws)
+        weights = draw_weights(stored.groups, generator, draws, by_syndrome=by_syndrome)
         for model, ranks in stored.ranks.items():
             for k in TOP_K:
                 exact.setdefault((model, k), []).append(macro(ranks, stored.groups, k))
@@ -115,11 +119,7 @@ def summarise(options: GainOptions, base: Backbone, parts: Sequence[Json]) -> Js
         "options": asdict(options),
         "seeds": list(seeds_of(options)),
         "level": LEVEL,
-        "figures": [
-            figure
-            for gallery in GALLERIES
-            for figure in _figures(options, draw_gallery(parts, gallery, options.draws), gallery)
-        ],
+        "figures": [figure for gallery in GALLERIES for figure in _figures(options, parts, gallery)],
         "curves": _mean_curves(parts, "curves"),
         "losses": _mean_curves(parts, "losses"),
         "cohorts": [_sizes(part) for part in parts],
@@ -127,12 +127,24 @@ def summarise(options: GainOptions, base: Backbone, parts: Sequence[Json]) -> Js
     }
 
 
-def _figures(options: GainOptions, drawn: Drawn, gallery: str) -> list[Json]:
+def _figures(options: GainOptions, parts: Sequence[Json], gallery: str) -> list[Json]:
+    drawn = draw_gallery(parts, gallery, options.draws)
+    loose = draw_gallery(parts, gallery, options.draws, by_syndrome=False)
+    rivals = [name for name, _ in options.rivals]
     return [
-        _figure(strategy.strategy, [name for name, _ in options.rivals], drawn, gallery, k)
+        _figure(strategy.strategy, rivals, drawn, gallery, k) | _other_intervals(strategy.strategy, loose, k)
         for strategy in options.strategies
         for k in TOP_K
     ]
+
+
+def _other_intervals(name: str, loose: Drawn, k: int) -> Json:
+    """Of the gain over the twin: other ways to an interval, so that nobody has to trust one."""
+    ours, twin = f"global/{name}", f"alone/{name}"
+    return {
+        "gain_student": student_interval(loose.by_seed(ours, twin, k)).as_dict(),
+        "gain_any_syndrome": loose.gain(ours, twin, k).as_dict(),
+    }
 
 
 def _figure(name: str, rivals: Sequence[str], drawn: Drawn, gallery: str, k: int) -> Json:

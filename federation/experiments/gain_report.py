@@ -64,6 +64,8 @@ def _blocks(result: Json) -> Iterator[tuple[str, Any]]:
         yield "p", _verdict(result, gallery)
         yield "table", accuracy_table(result, gallery)
         yield "svg", _chart(result, gallery)
+        yield "p", "The same gains with other intervals (top-1, points):"
+        yield "table", interval_table(result, gallery)
         if result["options"]["rivals"]:
             yield (
                 "p",
@@ -123,6 +125,17 @@ def accuracy_table(result: Json, gallery: str) -> list[Row]:
         gains = (gain["alone"], fifth["gain"]["alone"], gain["base"])
         above = f"{sum(value > 0 for value in seeds)} of {len(seeds)}"
         rows.append([first["strategy"], *map(percent, models), *map(points, gains), above])
+    return rows
+
+
+def interval_table(result: Json, gallery: str) -> list[Row]:
+    """The gain over the twin with each of its three intervals."""
+    rows: list[Row] = [
+        ["strategy", "seeds, then patients by syndrome", "Student's, over seeds", "seeds, then any patients"]
+    ]
+    for figure in figures_of(result, gallery, 1):
+        found = (figure["gain"]["alone"], figure["gain_student"], figure["gain_any_syndrome"])
+        rows.append([figure["strategy"], *map(points, found)])
     return rows
 
 

@@ -57,10 +57,22 @@ def macro(ranks: Ranks, groups: Groups, k: int) -> float:
     return macro_top_k(ranks, groups.syndromes, k)
 
 
-def draw_weights(groups: Groups, generator: np.random.Generator, draws: int) -> Int64:
-    """(draws, Q): how often each photo counts when as many patients are drawn with replacement."""
-    chosen = generator.integers(0, groups.people, (draws, groups.people))
-    times = np.stack([np.bincount(row, minlength=groups.people) for row in chosen])
+def draw_weights(
+    groups: Groups, generator: np.random.Generator, draws: int, *, by_syndrome: bool = True
+) -> Int64:
+    """(draws, Q): how often each photo counts when as many patients are drawn with replacement.
+
+    by_syndrome: as many of each syndrome as there are. Otherwise draws lose rare syndromes, whose weight in a
+    macro average then falls to the frequent ones, so that draws do not centre on the value.
+    """
+    syndrome_of = np.zeros(groups.people, dtype=np.int64)  # a patient has one syndrome
+    if by_syndrome:
+        syndrome_of[groups.patients] = groups.syndromes
+    times = np.zeros((draws, groups.people), dtype=np.int64)
+    for syndrome in np.unique(syndrome_of):
+        members = np.flatnonzero(syndrome_of == syndrome)
+        share = np.full(len(members), 1.0 / len(members))
+        times[:, members] = generator.multinomial(len(members), share, draws)
     return times[:, groups.patients]
 
 

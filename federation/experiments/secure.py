@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -88,7 +89,8 @@ def upload(
         # In memory nothing outlives a crash, so there is nothing to store durably.
         data, commitment = sites[name].mask(words, lambda _: None)
         server.add_commitment(commitment)
-        masked[name] = np.frombuffer(data, dtype=words.dtype.newbyteorder("<")).astype(words.dtype)
+        sent = np.frombuffer(data, dtype=words.dtype.newbyteorder("<"))
+        masked[name] = cast(Words, sent.astype(words.dtype))
     return masked
 
 

@@ -12,7 +12,7 @@ from learning_cases import hospital, tiny_net
 from federation.experiments import gain
 from federation.experiments.gain import GainOptions, divide, measure_cohort, measure_gain
 from federation.experiments.gain_figures import draw_gallery, summarise
-from federation.experiments.gain_report import accuracy_table, render_html, render_markdown
+from federation.experiments.gain_report import accuracy_table, interval_table, render_html, render_markdown
 from federation.experiments.partition import Spread
 from federation.experiments.plans import RoundOptions
 from federation.experiments.ranking import (
@@ -23,6 +23,7 @@ from federation.experiments.ranking import (
     rank_queries,
     weighted_macro,
 )
+from federation.experiments.student import student_interval, t_quantile
 from federation.learning.config import AnalyticOptions, LocalTraining
 from federation.learning.validate import validate
 
@@ -128,6 +129,35 @@ def test_a_draw_of_patients_weighs_photos_as_if_they_were_copied() -> None:
         again = replace(groups, syndromes=groups.syndromes[copied], patients=groups.patients[copied])
         assert value == pytest.approx(macro(ranks[copied], again, 1))
         assert row.sum() == 16  # every patient has two photos here
+        assert row[:10].sum() == 10  # and five of the patients have the first syndrome
+
+
+def test_draws_by_syndrome_centre_on_the_value_and_others_lose_rare_syndromes() -> None:
+    queries = hospital({"a": 40, "b": 1}, name="h", photos=1)
+    groups, ranks = Groups.of(queries), np.array([1] * 20 + [9] * 20 + [1])
+    drawn = {
+        by: weighted_macro(
+            ranks, groups, 1, draw_weights(groups, np.random.default_rng(1), 4000, by_syndrome=by)
+        )
+        for by in (True, False)
+    }
+    assert macro(ranks, groups, 1) == 0.75
+    assert drawn[True].mean() == pytest.approx(0.75, abs=0.005)
+    assert drawn[False].mean() < 0.7
+
+
+@pytest.mark.parametrize(
+    ("share", "freedom", "printed"),
+    [(0.975, 1, 12.706), (0.975, 5, 2.571), (0.975, 7, 2.365), (0.95, 10, 1.812), (0.975, 120, 1.980)],
+)
+def test_quantiles_are_those_of_printed_tables(share, freedom, printed) -> None:
+    assert t_quantile(share, freedom) == pytest.approx(printed, abs=6e-4)
+
+
+def test_student_s_interval_is_the_textbook_s() -> None:
+    found = student_interval([1.0, 2.0, 3.0])
+    assert (found.value, found.n) == (2.0, 3)
+    assert found.high - 2.0 == pytest.approx(4.302653 / 3**0.5, rel=1e-5)  # t(0.975, 2) · s / √n, s = 1
 
 
 def test_intervals_hold_their_value_and_a_model_gains_nothing_over_itself(measured) -> None:
@@ -169,7 +199,7 @@ def test_the_gate_of_the_plan_is_reported_as_it_answers(measured) -> None:
 def test_the_pages_show_the_figures(measured) -> None:
     _, _, result = measured
     markdown, page = render_markdown(result), render_html(result)
-    for row in accuracy_table(result, "own")[1:]:
+    for row in [*accuracy_table(result, "own")[1:], *interval_table(result, "joint")[1:]]:
         assert "| " + " | ".join(row) + " |" in markdown
         assert all(f"<td>{cell}</td>" in page for cell in row)
     assert "<svg" in page and "http" not in page.replace("http://www.w3.org/2000/svg", "")
