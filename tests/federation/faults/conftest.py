@@ -133,7 +133,7 @@ def _schedule() -> Any:
 
 @pytest.fixture
 def undisturbed(
-    stored: dict[Any, Any], start: Callable[..., Any], clock: dict[str, Any]
+    stored: dict[Any, Any], start: Callable[..., Any], clock: dict[str, Any], light_clinic: Any
 ) -> Callable[..., Any]:
     """undisturbed(n, without=()) → the report of a run in which nothing else went wrong, and its points.
 
@@ -141,12 +141,13 @@ def undisturbed(
     """
 
     def result(n: int, without: tuple[str, ...] = ()) -> Any:
-        if (n, without) not in stored:
+        which = (n, without, light_clinic.plain_update.__name__)
+        if which not in stored:
             world = start(n)
             world.gone.update(without)
             world.run()
-            stored[n, without] = world.report("coordinator") | {"points": dict(world.seen)}
+            stored[which] = world.report("coordinator") | {"points": dict(world.seen)}
             clock["world"] = None
-        return stored[n, without]
+        return stored[which]
 
     return result

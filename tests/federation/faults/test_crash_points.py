@@ -60,6 +60,33 @@ def test_dying_alone_at_one_place_changes_nothing(start, undisturbed, watch) -> 
         assert len(world.crashes) == 1, place
 
 
+def test_dying_while_an_input_is_made_again(start, undisturbed, watch, light_clinic, monkeypatch) -> None:
+    """A patient withdraws between the making of an input and its masking: see `_withdrawn`."""
+    expected, withdrawn, make = undisturbed(3), set[str](), light_clinic.input_words
+
+    def made(total: Any) -> Any:
+        prepared = make(total)
+        prepared.photos = [int(light_clinic.site() in withdrawn)]
+        return prepared
+
+    def allowed(patients: Any, photos: list[int]) -> bool:
+        withdrawn.add(light_clinic.site())
+        return photos == [1]
+
+    monkeypatch.setattr(light_clinic.contributions, "input_words", made)
+    monkeypatch.setattr(light_clinic.contributions, "still_allowed", allowed)
+    world, dead = start(3), Counter[str]()
+
+    def hook(label: str, site: str) -> None:
+        if "_withdrawn" in label and label not in dead:
+            dead[label] += 1
+            raise Crash(site)
+
+    world.hook = hook
+    survive(world, expected, dead, watch)
+    assert withdrawn == set(world.names) and len(dead) >= 4, dead
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("nth", [1, 2, 3, 5])
