@@ -29,8 +29,9 @@ def sign_in(site: DemoSite, name: str) -> Visitor:
     login = logins_read(site.home)[name]
     visitor = Visitor(site.address).open("/account/login/")
     visitor.submit("", login=name, password=login["password"])
-    if login["totp"]:
-        visitor.submit("", code=fresh_code(login["totp"]))
+    for _ in range(2):  # a slow machine may let a code pass
+        if "/2fa/authenticate" in visitor.path:
+            visitor.submit("", code=fresh_code(login["totp"]))
     if "/login" in visitor.path or "/2fa/authenticate" in visitor.path:
         raise StoryFailed(f"{name} could not sign in at {site.name}.")
     return visitor

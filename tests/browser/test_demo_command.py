@@ -114,13 +114,14 @@ def test_no_site_looks_into_the_home_of_another(story: Any, demo: Demo) -> None:
 
 
 def test_the_fence_sees_a_site_that_does(story: Any, demo: Demo, tmp_path: Path) -> None:
+    (notes := tmp_path / "notes").mkdir()
     environment = demo.environment | {
-        "GESTALTWEB_FENCE": str(tmp_path), "GESTALTWEB_HOME": str(demo.folder / "hospital-a")
+        "GESTALTWEB_FENCE": str(notes), "GESTALTWEB_HOME": str(demo.folder / "hospital-a")
     }  # fmt: skip
     other = demo.folder / "hospital-b" / "database.sqlite3"
     code = f"import sqlite3; sqlite3.connect('file:{other}?mode=ro', uri=True).close()"
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
-    assert looked_at(tmp_path) == {"hospital-a": {"hospital-b"}}
+    assert looked_at(notes) == {"hospital-a": {"hospital-b"}}
 
 
 def test_keys_and_identities_differ(story: Any, demo: Demo) -> None:
