@@ -67,10 +67,7 @@ def _blocks(result: Json) -> Iterator[tuple[str, Any]]:
         yield "p", "The same gains with other intervals (top-1, points):"
         yield "table", interval_table(result, gallery)
         if result["options"]["rivals"]:
-            yield (
-                "p",
-                "The same global models against other ways to train alone (gain in macro top-1, points):",
-            )
+            yield "p", _rival_verdict(result, gallery)
             yield "table", rival_table(result, gallery)
     yield "h2", "Round by round"
     yield "svg", _curve_chart(result)
@@ -113,6 +110,21 @@ def _verdict(result: Json, gallery: str) -> str:
     rest = [figure["strategy"] for figure in figures if figure["strategy"] not in above]
     said = f"Gain in top-1 above zero with its whole interval: {', '.join(above) or 'no strategy'}."
     return said + (f" Not so: {', '.join(rest)}." if rest else "")
+
+
+def _rival_verdict(result: Json, gallery: str) -> str:
+    """The twin may be a weak opponent: what remains against the strongest model of a site alone."""
+    figures = figures_of(result, gallery, 1)
+    names = [name for name, _ in result["options"]["rivals"]]
+    accuracy = figures[0]["accuracy"]
+    best = max([*names, "base"], key=lambda name: float(accuracy[name]))
+    above = [figure["strategy"] for figure in figures if figure["gain"][best]["low"] > 0]
+    return (
+        "The same global models against other ways to train alone, each with the options that served it best "
+        "on the tuning cohorts (gain in macro top-1, points). Against the strongest of them and the base, "
+        f"“{best}” with {percent(accuracy[best])}, the gain is above zero with its whole interval for: "
+        f"{', '.join(above) or 'no strategy'}."
+    )
 
 
 def accuracy_table(result: Json, gallery: str) -> list[Row]:
