@@ -239,10 +239,15 @@ def _chart(result: Json, gallery: str) -> str:
 
 
 def _curve_chart(result: Json) -> str:
-    curves = {name: [100 * value for value in curve] for name, curve in result["curves"].items()}
-    rounds = max((len(curve) for curve in curves.values()), default=1)
-    shown = {name: curve for name, curve in curves.items() if len(curve) == rounds}
-    return line_chart("Macro top-1 by round, own gallery, %", "round", list(range(1, rounds + 1)), shown)
+    """What each model has over the base; twins that are one are drawn once."""
+    base = figures_of(result, "own", 1)[0]["accuracy"]["base"]
+    shown: dict[str, list[float]] = {}
+    for name, curve in result["curves"].items():
+        above = [100 * (value - base) for value in curve]
+        if above not in shown.values():
+            shown[name] = above
+    rounds = list(range(1, max((len(curve) for curve in shown.values()), default=1) + 1))
+    return line_chart("Macro top-1 above the base by round, own gallery, points", "round", rounds, shown)
 
 
 def _line(cells: Row) -> str:

@@ -26,7 +26,8 @@ def interval_chart(title: str, rows: Mapping[str, Interval]) -> str:
         f'<text x="8" y="16" font-weight="bold">{escape(title)}</text>',
         f'<path d="M{across(0):.1f} {TOP}V{height - 22}" stroke="#888"/>',
     ]
-    for tick in (least, 0.0, most):
+    # An end so near to zero that its label would cover zero's has none.
+    for tick in [0.0, *(end for end in (least, most) if abs(across(end) - across(0.0)) > 30)]:
         parts.append(f'<text x="{across(tick):.1f}" y="{height - 6}" text-anchor="middle">{tick:+.1f}</text>')
     for number, (name, (value, low, high, seeds)) in enumerate(rows.items()):
         y = TOP + STEP * number + STEP / 2
