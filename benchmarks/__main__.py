@@ -28,6 +28,7 @@ BENCHMARKS = {
     "From an uploaded photo to a stored list, stage by stage": ("photo_to_list", 1),
     "Secure aggregation of 10,000,000 parameters, against Flower's SecAgg+": ("secure_sum", 1),
     "An epoch of local training on cached features, against the whole network": ("local_training", 1),
+    "A masked question of 10,000 patients × 12 rows, against loops over pairs": ("kernel_query", 2),
 }
 PACKAGES = ("torch", "numpy", "facenet-pytorch", "scikit-learn", "django", "cryptography")
 
