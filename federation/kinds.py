@@ -263,12 +263,12 @@ class Aborted:
 
 
 SITE_KINDS: Final = (
-    Join, Confirm, Unconfirm, Rotate, Leave, Propose, Answer, Drop, StopRound, Advert, Shares, Trained, Masked,
-    Signed, Unmask, Checked, Vote, Adopted,
+    Join, Confirm, Unconfirm, Rotate, Leave, Propose, Answer, Drop, StopRound, Advert, Shares, Trained,
+    Masked, Signed, Unmask, Checked, Vote, Adopted,
 )  # fmt: skip
 COORDINATOR_KINDS: Final = (
-    Removed, Asked, Answered, SumBegun, KeysClosed, SharesClosed, InputsClosed, Opened, Failed, CandidateAsked,
-    Published, Aborted,
+    Removed, Asked, Answered, SumBegun, KeysClosed, SharesClosed, InputsClosed, Opened, Failed,
+    CandidateAsked, Published, Aborted,
 )  # fmt: skip
 KINDS: Final[dict[str, type]] = {cls.__name__: cls for cls in (*SITE_KINDS, *COORDINATOR_KINDS)}
 BY_COORDINATOR: Final = frozenset(cls.__name__ for cls in COORDINATOR_KINDS)

@@ -252,12 +252,17 @@ ROWS += [
 ]
 
 # --- the federation's console: site admins and auditors look, site admins with a second factor act ---
-_ELSE = frozenset({"get", "put", "patch", "delete"})  # POST is refused to those who may only look, not unknown
+_ELSE = frozenset(
+    {"get", "put", "patch", "delete"}
+)  # POST is refused to those who may only look, not unknown
 _REASON = {"reason": "x", "decline-reason": "x", "stop-reason": "x", "withdraw-reason": "x", "code": "000000"}
 ROWS += [
     *(Row(f"federation:{name}", get=AUDIT) for name in ("home", "transcript", "round_list")),
     Row("federation:join", post=ADMIN, data=lambda w: {"code": "x", "title": "x", "name": "x"}),
-    *(Row(f"federation:{name}", get=ADMIN, post=ADMIN, data=lambda w: _REASON) for name in ("leave", "key", "follow")),
+    *(
+        Row(f"federation:{name}", get=ADMIN, post=ADMIN, data=lambda w: _REASON)
+        for name in ("leave", "key", "follow")
+    ),
     Row("federation:site_page", get=AUDIT, args=_pk("peer")),
     Row("federation:site_confirm", post=ADMIN, args=_pk("peer"), data=lambda w: _REASON),
     Row("federation:site_unconfirm", post=ADMIN, args=_pk("peer"), data=lambda w: _REASON),
