@@ -17,6 +17,16 @@ from typing import Any
 
 import pytest
 
+from tests.faults.rounds import (  # noqa: F401  fixtures
+    approve,
+    federation,
+    light_clinic,
+    make_plan,
+    make_world,
+    propose,
+    template,
+)
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = Path(__file__).with_name("site.py")
 SERVICES = ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "DJANGO_SETTINGS_MODULE", "GESTALTWEB_SLUG")
@@ -136,7 +146,7 @@ def missing(what: str) -> None:
 
 
 @pytest.fixture
-def production_site(tmp_path: Path, unused_tcp_port: int) -> Iterator[Site]:
+def production_services() -> Iterator[dict[str, str]]:
     """PostgreSQL and Redis from GESTALTWEB_TEST_POSTGRES and GESTALTWEB_TEST_REDIS, a database of its own."""
     psycopg, redis = pytest.importorskip("psycopg"), pytest.importorskip("redis")
     postgres = os.environ.get("GESTALTWEB_TEST_POSTGRES", "postgres://postgres@127.0.0.1:5432")
@@ -150,19 +160,25 @@ def production_site(tmp_path: Path, unused_tcp_port: int) -> Iterator[Site]:
     except Exception as error:  # any of the two clients' errors
         missing(f"PostgreSQL at {postgres} and Redis at {broker} ({type(error).__name__})")
     connection.execute(f"CREATE DATABASE {database}")
-    made = None
     try:
-        made = Site(
-            tmp_path / "site", unused_tcp_port, DATABASE_URL=f"{postgres}/{database}", GESTALTWEB_SLUG=slug,
-            REDIS_URL=f"{broker}/0", CELERY_BROKER_URL=f"{broker}/0",
-        )  # fmt: skip
-        yield made
+        yield {
+            "DATABASE_URL": f"{postgres}/{database}", "GESTALTWEB_SLUG": slug, "REDIS_URL": f"{broker}/0",
+            "CELERY_BROKER_URL": f"{broker}/0",
+        }  # fmt: skip
     finally:
-        if made is not None:
-            made.close()
         connection.execute(f"DROP DATABASE {database} WITH (FORCE)")
         for key in store.scan_iter(f"gw-{slug}*"):
             store.delete(key)
+
+
+@pytest.fixture
+def production_site(
+    tmp_path: Path, unused_tcp_port: int, production_services: dict[str, str]
+) -> Iterator[Site]:
+    """The production profile: PostgreSQL, Redis, and workers of its own."""
+    made = Site(tmp_path / "site", unused_tcp_port, **production_services)
+    yield made
+    made.close()
 
 
 @pytest.fixture
