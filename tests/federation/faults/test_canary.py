@@ -38,6 +38,7 @@ class Search:
     def __init__(self, world: Any) -> None:
         self.world, self.heard, self.sent, self.files = world, world.hear, 0, 0
         self.in_keys: set[str] = set()
+        self.seen: dict[Path, tuple[int, int]] = {}
         world.hear, world.between = self.hear, self.look
 
     def hear(self, name: str, what: str, data: bytes) -> None:
@@ -49,8 +50,15 @@ class Search:
         for name in (COORDINATOR, *self.world.names):
             home = self.world.folder / name
             for path in home.rglob("*"):
-                if path.is_file():
+                if path.is_file() and self._changed(path):
                     self._look_at(name, path, path.relative_to(home).parts[0] == "keys")
+
+    def _changed(self, path: Path) -> bool:
+        """Whether a file is another one than when it was looked through."""
+        found = path.stat()
+        before = self.seen.get(path)
+        self.seen[path] = (found.st_mtime_ns, found.st_size)
+        return before != self.seen[path]
 
     def _look_at(self, name: str, path: Path, in_keys: bool) -> None:
         found = TRACES.search(path.read_bytes())
