@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 ACT_SECONDS = 0.5
 REST_SECONDS = 5.0  # after the coordinator could not be reached
 STOP_SECONDS = 20.0
+LISTENER_SECONDS = 1.0
 TIDY_SECONDS = 3600.0
 
 
@@ -207,17 +208,20 @@ class Loop:
         self._stop.clear()
         coordinator = settings.SITE_ROLE == "coordinator"
         parts = [self._tick] if coordinator else [self._listen, self._work]
-        self._threads = [threading.Thread(target=self._run, args=(part,), daemon=True) for part in parts]
+        self._threads = [
+            threading.Thread(target=self._run, args=(part,), name=part.__name__, daemon=True)
+            for part in parts
+        ]
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """End the threads and wait for them."""
+        """End the threads. Who waits for news holds nothing and ends with the process."""
         self._stop.set()
         self._news.set()
         coordination.news.set()
         for thread in self._threads:
-            thread.join(STOP_SECONDS)
+            thread.join(LISTENER_SECONDS if thread.name == "_listen" else STOP_SECONDS)
         self._threads = []
         if self._lock is not None:
             self._lock.close()
@@ -299,8 +303,10 @@ class Loop:
             return 0.0
         self._news.clear()
         self._tidy()
-        act(line)
-        push(line)
+        try:
+            act(line)
+        finally:  # what is said already is sent, whatever does not work here
+            push(line)
         self._news.wait(ACT_SECONDS)
         return 0.0
 

@@ -41,6 +41,11 @@ __all__ = ["LIVE_STRATEGIES", "plan_refusal", "plan_suggest", "round_propose"]
 
 #: What a live round may use; `analytic` needs N0 patients behind its second moments.
 LIVE_STRATEGIES: Final[tuple[Strategy, ...]] = ("fedavg", "fedprox", "fedadam", "fedavgm")
+#: Chosen with the learning rates on the tuning cohorts of docs/experiments/gain.md.
+SERVER_STEPS: Final[dict[Strategy, ServerStep]] = {
+    "fedadam": ServerStep(learning_rate=0.01, tau=0.001),
+    "fedavgm": ServerStep(momentum=0.5),
+}
 LONGEST_MINUTES: Final = 30 * 24 * 60
 #: Rows of a class count by its patients: a row that one of four sites holds is not moved a quarter only.
 ROW_WEIGHTING: Final = "class"
@@ -54,10 +59,9 @@ def plan_suggest(
     minimum_participants: int = MINIMUM_SITES,
     epochs: int = LocalTraining.epochs,
     batch_photos: int = LocalTraining.batch_photos,
-    neck_learning_rate: float = LocalTraining.neck_learning_rate,
-    classifier_learning_rate: float = LocalTraining.classifier_learning_rate,
-    proximal_mu: float = 0.01,
-    server_learning_rate: float = ServerStep.learning_rate,
+    neck_learning_rate: float = 1e-3,
+    classifier_learning_rate: float = 3e-4,
+    proximal_mu: float = 0.1,
     k: int = 5,
     answer_hours: float = 72.0,
     step_minutes: float = 60.0,
@@ -89,7 +93,7 @@ def plan_suggest(
             proposer=membership.name, strategy=strategy,
             seed=secrets.randbelow(1 << 53) if seed is None else seed, k=k, row_weighting=ROW_WEIGHTING,
             views=default_views(), members=_members(base, local),
-            server=ServerStep(learning_rate=server_learning_rate), analytic=AnalyticOptions(),
+            server=SERVER_STEPS.get(strategy, ServerStep()), analytic=AnalyticOptions(),
             invited=_invited(sites, membership.name), minimum_participants=minimum_participants,
             vocabulary_sha256=vocabulary_of(names), vocabulary_size=len(names),
             previous_round=base.previous_round,
