@@ -19,6 +19,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FENCE = Path(__file__).with_name("fence")
+sys.path.insert(0, str(Path(__file__).parent))  # importlib mode: for three_admins
 SITES = ("coordinator", "hospital-a", "hospital-b", "hospital-c", "hospital-d")
 pytestmark = pytest.mark.timeout(900)
 
@@ -133,7 +134,7 @@ def test_keys_and_identities_differ(story: Any, demo: Demo) -> None:
 # --- a second start, to be looked at ---
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def started(story: Any, demo: Demo) -> Iterator[str]:
     """What `manage.py demo` announces on homes that are there already; stopped at the end as by Ctrl-C."""
     child = subprocess.Popen(
@@ -156,15 +157,19 @@ def started(story: Any, demo: Demo) -> Iterator[str]:
     assert child.wait(60) == 0
 
 
-def test_the_demo_opens_on_a_round_that_waits_for_hospital_a(
-    started: str, demo: Demo, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def sites(started: str, demo: Demo, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The running demonstration's sites."""
     from gestaltweb.demo import homes
-    from gestaltweb.demo.outcome import sign_in
 
     for name in ("GESTALTWEB_DEMO", "DEMO_PORT"):
         monkeypatch.setenv(name, demo.environment[name])
-    sites = homes.demo_sites()
+    return homes.demo_sites()
+
+
+def test_the_demo_opens_on_a_round_that_waits_for_hospital_a(started: str, sites: Any) -> None:
+    from gestaltweb.demo.outcome import sign_in
+
     assert all(site.address in started for site in sites.members)
     admin = sign_in(sites.hospitals[0], "admin").open("/federation/")
     number = re.search(r"Round (\d+) waits for this hospital", admin.text)
@@ -172,3 +177,11 @@ def test_the_demo_opens_on_a_round_that_waits_for_hospital_a(
     page = admin.open(f"/federation/rounds/{number.group(1)}/answer/")
     assert page.offers("/approve/") and page.text.count("approved") >= 2
     admin.close()
+
+
+@pytest.mark.browser
+def test_one_admin_declines_and_three_approve_in_three_browsers(sites: Any, chromium: Any) -> None:
+    import three_admins
+
+    ended, published = three_admins.play(chromium, list(sites.hospitals))
+    assert len(ended) == 3 and published == ["Published"] * 3
