@@ -168,7 +168,7 @@ def test_error_pages_say_what_to_do_and_no_details(browser: Client, settings: An
 def test_the_navigation_shows_what_a_role_may_open(client: Client, make_user: Any, team: Any) -> None:
     expected = {
         "geneticist": ["Cases", "Patients", "Model"], "intake": ["Patients"],
-        "site_admin": ["Model", "Users", "Audit"], "auditor": ["Model", "Audit"],
+        "site_admin": ["Model", "Users", "Audit", "Federation"], "auditor": ["Model", "Audit", "Federation"],
     }  # fmt: skip
     for role, labels in expected.items():
         client.force_login(make_user(roles={role}, team=team))

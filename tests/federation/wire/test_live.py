@@ -17,7 +17,7 @@ import uvicorn
 from django.core.asgi import get_asgi_application
 from wire_site import Site, found, sha
 
-from federation.errors import Refused
+from federation.errors import Refused, Unreachable
 from federation.models import Membership, Peer
 from gestaltweb.limits import BodyLimit
 
@@ -89,6 +89,9 @@ def test_too_large_a_body_is_refused_before_it_is_read(server: tuple[str, Any]) 
     with pytest.raises(Refused) as caught:
         line.post_entry(bytes(2**20 + 100))
     assert caught.value.status == 413
-    with pytest.raises(Refused) as caught:
+    # The answer comes before the body was read; a line that is cut while still writing may never see it.
+    with pytest.raises((Refused, Unreachable)) as cut:
         line._json("PUT", f"/blobs/{'0' * 64}/0", query="size=9000000", body=bytes(9_000_000))
-    assert caught.value.status == 413 and "bytes that fit here" in str(caught.value)
+    if isinstance(cut.value, Refused):
+        assert cut.value.status == 413 and "bytes that fit here" in str(cut.value)
+    assert line.blob_state("0" * 64)["received"] == 0
